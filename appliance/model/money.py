@@ -1,0 +1,46 @@
+"""Money as integers: nano-units of the billing currency, never floats."""
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+NANO = 10**9
+_MOST = 10**12  # units; anything larger is a slip of the keyboard
+
+
+def parse_amount(text: str | int) -> int:
+    """Return the nano-units in a decimal such as ``"50.00"``.
+
+    Raises :exc:`ValueError` for what is not a plain, non-negative decimal with
+    at most nine places: a float has lost digits before it gets here.
+    """
+    if isinstance(text, bool) or not isinstance(text, str | int):
+        raise ValueError('an amount is a decimal in quotes, such as "50.00"')  # noqa: TRY004 - one error type for one cause
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{str(text)[:40]!r} is not a decimal such as 50.00") from None
+    if not value.is_finite() or value < 0 or value > _MOST:
+        raise ValueError(f"an amount lies between 0 and {_MOST}")
+    nano = value * NANO
+    if nano != nano.to_integral_value():
+        raise ValueError("an amount has at most nine decimal places")
+    return int(nano)
+
+
+def format_amount(nano: int) -> str:
+    """Write nano-units as a decimal with at least two places: ``"0.000125"``, ``"50.00"``."""
+    sign, nano = ("-", -nano) if nano < 0 else ("", nano)
+    whole, part = divmod(nano, NANO)
+    digits = f"{part:09d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole}.{digits}"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Nano-units per million tokens of each class; a class without a price is None."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int

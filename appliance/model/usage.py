@@ -1,0 +1,47 @@
+"""What a model call used, in five classes that do not overlap.
+
+Providers count differently: OpenAI's ``prompt_tokens`` include cached ones and
+``completion_tokens`` include reasoning, Anthropic's ``input_tokens`` exclude
+the cache. The dialects translate into this one shape; sums are additive.
+"""
+
+from dataclasses import dataclass
+
+from appliance.model.money import Price
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Token counts. ``estimated`` is True where the provider told us nothing."""
+
+    input: int = 0  # prompt tokens that were neither read from nor written to a cache
+    output: int = 0  # answer tokens without reasoning
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output + self.cache_read + self.cache_write + self.reasoning
+
+    @property
+    def prompt(self) -> int:
+        """Prompt tokens as OpenAI counts them."""
+        return self.input + self.cache_read + self.cache_write
+
+    @property
+    def completion(self) -> int:
+        """Completion tokens as OpenAI counts them."""
+        return self.output + self.reasoning
+
+    def cost(self, price: Price) -> int:
+        """Nano-units at ``price``, rounded half up once for the whole call."""
+        micro = (
+            self.input * price.input
+            + self.output * price.output
+            + self.cache_read * price.cache_read
+            + self.cache_write * price.cache_write
+            + self.reasoning * price.reasoning
+        )
+        return (micro + 500_000) // 1_000_000
