@@ -193,19 +193,36 @@ class QuotaExceeded(ApplianceError):
     kind = Kind.LIMITED
 
 
-class UpstreamFailed(ApplianceError):
+class ModelUnpriced(Forbidden):
+    """A budget in money cannot be kept with a model that has no price."""
+
+    code = "model-unpriced"
+    title = "The model has no price"
+
+
+class ProviderFailure(ApplianceError):
+    """A model provider did not give an answer.
+
+    ``retryable`` says whether another provider may well give one: not when
+    the request itself is at fault.
+    """
+
+    retryable: bool = True
+
+
+class UpstreamFailed(ProviderFailure):
     code = "upstream-failed"
     title = "The model provider failed"
     kind = Kind.BAD_UPSTREAM
 
 
-class UpstreamTimeout(ApplianceError):
+class UpstreamTimeout(ProviderFailure):
     code = "upstream-timeout"
     title = "The model provider did not answer in time"
     kind = Kind.UPSTREAM_SLOW
 
 
-class UpstreamUnavailable(ApplianceError):
+class UpstreamUnavailable(ProviderFailure):
     code = "upstream-unavailable"
     title = "The model provider is not available"
     kind = Kind.UNAVAILABLE

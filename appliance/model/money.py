@@ -37,10 +37,31 @@ def format_amount(nano: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Nano-units per million tokens of each class; a class without a price is None."""
+    """Nano-units per million tokens of each class.
+
+    ``steps`` are the prices of long prompts, shortest first: a prompt of more
+    than ``above`` tokens is charged wholly at the step's price.
+    """
 
     input: int
     output: int
     cache_read: int
     cache_write: int
     reasoning: int
+    steps: tuple["PriceStep", ...] = ()
+
+    def at(self, prompt_tokens: int) -> "Price":
+        """The price of a call whose prompt has ``prompt_tokens``."""
+        for step in reversed(self.steps):
+            if prompt_tokens > step.above:
+                return step.price
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class PriceStep:
+    above: int  # prompt tokens, cached ones included
+    price: Price
+
+
+FREE = Price(0, 0, 0, 0, 0)

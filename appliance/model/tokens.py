@@ -101,7 +101,11 @@ def parse_stored_digest(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """What is kept of a token. ``expires_at`` and the others are aware, UTC."""
+    """What is kept of a token. ``expires_at`` and the others are aware, UTC.
+
+    A browser session is kept like a token; ``parent`` is the token whose
+    ticket opened it, and it ends with that one.
+    """
 
     id: str
     label: str
@@ -110,6 +114,7 @@ class TokenRecord:
     created_at: datetime
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
+    parent: str | None = None
 
     def is_valid(self, now: datetime) -> bool:
         return self.expires_at is None or now < self.expires_at

@@ -37,6 +37,8 @@ class TokenUsage:
 
     def cost(self, price: Price) -> int:
         """Nano-units at ``price``, rounded half up once for the whole call."""
+        if price.steps:
+            price = price.at(self.prompt)
         micro = (
             self.input * price.input
             + self.output * price.output

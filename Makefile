@@ -1,0 +1,125 @@
+# Everything a developer does here. `make help` lists it.
+#
+#   make PYTHON=python3.12 test       use that Python (the first 3.11+ on PATH otherwise)
+#   make VENV=.venv-3.12 test         keep a second environment beside the first
+#   make test ARGS="-k tokens -x"     pass arguments on (test, run)
+#
+# An environment is made once and again when a lock file changes: the stamp
+# files below remember it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip -qq --disable-pip-version-check --no-input
+# Bytecode is left to the first import: most modules of most packages are never used.
+INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
+
+WORK := build/work
+SOURCES := $(shell find appliance -name '*.py' -o -path '*/web/*' -type f 2>/dev/null)
+
+# Which Python made the environment: naming another one makes it again, naming none keeps it.
+MADE := $(if $(PYTHON),$(VENV)/.made-$(subst /,_,$(PYTHON)),$(firstword $(wildcard $(VENV)/.made*) $(VENV)/.made))
+
+.PHONY: help
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+# Environments
+
+$(MADE):
+	@python=$$(build/find_python.sh "$(PYTHON)")
+	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+	echo "Setting up $(VENV) with Python $$version"
+	kept=; [ ! -e $(VENV)/lib ] || [ -e "$(VENV)/lib/python$$version" ] || kept=--clear
+	"$$python" -m venv $$kept $(VENV)
+	rm -f $(VENV)/.made* $(VENV)/.run $(VENV)/.dev
+	touch $@
+
+$(VENV)/.run: $(MADE) requirements/run.txt requirements/install.txt pyproject.toml
+	@$(INSTALL) -r requirements/run.txt -r requirements/install.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@$(INSTALL) -r requirements/dev.txt
+	touch $@
+
+# Run
+
+.PHONY: run
+run: $(VENV)/.run models/.fetched ## set up and start a demo: a tenant, its token, a curl to paste
+	@exec $(VENV)/bin/openclawmu demo $(ARGS)
+
+.PHONY: models
+models: models/.fetched ## fetch the embedded models' weights, checked by hash
+
+models/.fetched: build/fetch_models.py | $(MADE)
+	@$(PY) build/fetch_models.py $(@D)
+	touch $@
+
+# Check
+
+.PHONY: check
+check: lint types test ## lint, types and test: what has to pass before a change is sent
+
+.PHONY: lint
+lint: $(VENV)/.dev ## style (ruff) and the layers' arrows (import-linter)
+	@$(PY) -m ruff check --quiet .
+	$(PY) -m ruff format --quiet --check .
+	$(VENV)/bin/lint-imports --no-timing
+
+.PHONY: types
+types: $(VENV)/.dev ## mypy --strict
+	@$(PY) -m mypy
+
+.PHONY: test
+test: $(VENV)/.dev models/.fetched ## set up and run every test
+	@$(PY) -m pytest -rs $(ARGS)
+
+.PHONY: fmt
+fmt: $(VENV)/.dev ## format and sort imports
+	@$(PY) -m ruff format --quiet .
+	$(PY) -m ruff check --quiet --fix .
+
+.PHONY: bench
+bench: $(VENV)/.dev models/.fetched ## measure against a bare server and write bench-results/
+	@build/debian_packages.sh wrk=wrk nginx=nginx-light || true
+	$(PY) -m tests.bench $(ARGS)
+
+# Build
+
+.PHONY: binary
+binary: dist/openclawmu ## freeze one executable, weights included, to dist/openclawmu
+
+# An environment of its own: what only development needs must not be found and packed.
+$(WORK)/venv/.installed: $(MADE) requirements/run.txt requirements/binary.txt
+	@rm -rf $(@D)
+	$(PY) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D)/bin/python install --require-hashes --no-deps --no-compile \
+		-r requirements/run.txt -r requirements/binary.txt
+	touch $@
+
+dist/openclawmu: build/binary.py build/runtime_hook.py $(WORK)/venv/.installed models/.fetched $(SOURCES)
+	@build/debian_packages.sh objcopy=binutils || true
+	$(WORK)/venv/bin/python build/binary.py --models models --work $(WORK) --output $@
+
+.PHONY: lock
+lock: $(VENV)/.dev ## write the lock files again, with the newest releases allowed
+	@$(INSTALL) -r requirements/lock.txt
+	PYTHON=$(PY) build/lock.sh
+
+.PHONY: clean
+clean: ## remove what was set up, built and fetched here
+	@rm -rf $(VENV) dist $(WORK) models bench-results
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One shell per recipe, so that a failure anywhere stops it.
+.ONESHELL:

@@ -1,0 +1,150 @@
+"""What the gateway itself reads of a chat-completions request.
+
+The rest of the request belongs to the model: it is kept as JSON text and
+passed on. Fields and limits: OpenAI's API reference, "Create chat completion".
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from appliance.model.errors import InvalidRequest
+from appliance.protocols.json_body import parse_object
+
+T = TypeVar("T")
+
+LONGEST_MODEL = 256  # characters
+LONGEST_USER = 512
+_MOST_TOKENS = 10_000_000
+
+
+class _StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class _Message(msgspec.Struct, frozen=True):
+    role: str
+    content: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_model = msgspec.json.Decoder(str)
+_flag = msgspec.json.Decoder(bool | None)
+_tokens = msgspec.json.Decoder(int | None)
+_text = msgspec.json.Decoder(str | None)
+_options = msgspec.json.Decoder(_StreamOptions | None)
+_messages = msgspec.json.Decoder(list[_Message])
+_raw_list = msgspec.json.Decoder(list[msgspec.Raw])
+
+# An image or a file inside the text: its base64 says nothing about its tokens.
+_DATA_URL = re.compile(rb'data:[a-z0-9.+/-]+;base64,[^"\\]*')
+# What providers charge at most for one picture in the usual detail, in tokens.
+_ATTACHMENT_TOKENS = 1_600
+_BYTES_A_TOKEN = 3  # as the meter counts a prompt
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat-completions request.
+
+    ``body`` maps every top-level key to its JSON text. ``output_limit`` is in
+    tokens, None where the caller set none. ``prompt_bytes`` is the size that
+    the prompt's cost is estimated from, attachments already converted.
+    """
+
+    model: str
+    stream: bool
+    include_usage: bool
+    output_limit: int | None
+    user: str | None
+    choices: int
+    prompt_bytes: int
+    body: Mapping[str, bytes]
+
+    @classmethod
+    def parse(cls, data: bytes, *, limit_bytes: int) -> "ChatRequest":
+        """Read a request body; raise :exc:`InvalidRequest` naming the field."""
+        body = parse_object(data, limit_bytes=limit_bytes)
+        model = _read(body, "model", _model, required=True)
+        if not model or len(model) > LONGEST_MODEL:
+            raise InvalidRequest.at(
+                "model", f"must be 1 to {LONGEST_MODEL} characters", "GET /v1/models lists them"
+            )
+        options = _read(body, "stream_options", _options)
+        return cls(
+            model=model,
+            stream=bool(_read(body, "stream", _flag)),
+            include_usage=options is not None and bool(options.include_usage),
+            output_limit=_output_limit(body),
+            user=_user(body),
+            choices=_choices(body),
+            prompt_bytes=_prompt_bytes(body),
+            body=body,
+        )
+
+    def messages(self) -> list[dict[str, object]]:
+        """The messages, decoded; raise :exc:`InvalidRequest` for one without a role."""
+        _read(self.body, "messages", _messages, required=True)
+        decoded: list[dict[str, object]] = msgspec.json.decode(self.body["messages"])
+        return decoded
+
+
+def _output_limit(body: Mapping[str, bytes]) -> int | None:
+    for field in ("max_completion_tokens", "max_tokens"):
+        limit: int | None = _read(body, field, _tokens)
+        if limit is None:
+            continue
+        if not 1 <= limit <= _MOST_TOKENS:
+            raise InvalidRequest.at(field, f"must lie between 1 and {_MOST_TOKENS}")
+        return limit
+    return None
+
+
+def _choices(body: Mapping[str, bytes]) -> int:
+    choices: int | None = _read(body, "n", _tokens)
+    if choices is None:
+        return 1
+    if not 1 <= choices <= 128:
+        raise InvalidRequest.at("n", "must lie between 1 and 128")
+    return choices
+
+
+def _user(body: Mapping[str, bytes]) -> str | None:
+    user: str | None = _read(body, "user", _text)
+    if user is not None and len(user) > LONGEST_USER:
+        raise InvalidRequest.at("user", f"must be at most {LONGEST_USER} characters")
+    return user
+
+
+def _prompt_bytes(body: Mapping[str, bytes]) -> int:
+    messages = body.get("messages")
+    if messages is None:
+        raise InvalidRequest.at("messages", "is missing", "send a list of messages")
+    if not _read(body, "messages", _raw_list):
+        raise InvalidRequest.at("messages", "must not be empty", "send at least one message")
+    size = len(messages) + len(body.get("tools", b"")) + len(body.get("functions", b""))
+    if b"data:" in messages:
+        attachments = _DATA_URL.findall(messages)
+        size -= sum(map(len, attachments))
+        size += len(attachments) * _ATTACHMENT_TOKENS * _BYTES_A_TOKEN
+    return size
+
+
+def _read(
+    body: Mapping[str, bytes],
+    field: str,
+    decoder: msgspec.json.Decoder[T],
+    *,
+    required: bool = False,
+) -> T | None:
+    text = body.get(field)
+    if text is None:
+        if required:
+            raise InvalidRequest.at(field, "is missing")
+        return None
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError as exc:
+        raise InvalidRequest.at(field, str(exc).replace(" - at `$", " at `$")) from exc

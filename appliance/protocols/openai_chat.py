@@ -1,0 +1,201 @@
+"""OpenAI chat completions as we write them: to a provider, and to a caller.
+
+A request is put together anew at its top level only; what stands in the
+members is the caller's business and is passed on as text. An answer in another
+dialect is written as a caller of OpenAI's expects it, from deltas.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from appliance.model.calls import (
+    Delta,
+    Finished,
+    FinishReason,
+    ModelCall,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from appliance.model.usage import TokenUsage
+
+MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
+
+_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")  # the first wins where both are given
+_OURS = frozenset({"model", "stream", "stream_options", *_LIMIT_FIELDS})
+_AFTER_DELTA = b',"logprobs":null,"finish_reason":null}]}\n\n'
+
+
+def encode_request(call: ModelCall, *, max_tokens_field: MaxTokensField | None = None) -> bytes:
+    """Return the request body for ``call``: the caller's values untouched but for ours.
+
+    Usage is always asked for in a stream: without it there is nothing to bill.
+    ``max_tokens_field`` is the name this provider wants for the limit; None
+    keeps the caller's.
+    """
+    body = call.body
+    members = [b'{"model":' + msgspec.json.encode(call.model)]
+    members += [_key(key) + value for key, value in body.items() if key not in _OURS]
+    if call.stream:
+        members.append(b'"stream":true,"stream_options":' + _stream_options(body))
+    given = next((name for name in _LIMIT_FIELDS if body.get(name, b"null") != b"null"), None)
+    if call.output_limit is not None:
+        members.append(_key(max_tokens_field or given or "max_tokens") + b"%d" % call.output_limit)
+    elif given is not None:
+        members.append(_key(max_tokens_field or given) + body[given])
+    return b",".join(members) + b"}"
+
+
+def _key(name: str) -> bytes:
+    return msgspec.json.encode(name) + b":"
+
+
+def _stream_options(body: Mapping[str, bytes]) -> bytes:
+    if "stream_options" not in body:
+        return b'{"include_usage":true}'
+    options = msgspec.json.decode(body["stream_options"])
+    given = options if isinstance(options, dict) else {}
+    return msgspec.json.encode({**given, "include_usage": True})
+
+
+class ChunkEncoder:
+    """Writes one answer for a caller, as ``chat.completion.chunk`` events or as one object.
+
+    ``[DONE]`` is not written here: it follows only when everything is settled.
+    """
+
+    __slots__ = ("_fields", "_head")
+
+    def __init__(self, *, id: str, created: int, model: str) -> None:  # noqa: A002 - its name on the wire
+        self._fields = {"id": id, "created": created, "model": model}
+        fields = {"object": "chat.completion.chunk", **self._fields}
+        self._head = b"data: " + msgspec.json.encode(fields)[:-1] + b',"choices":['
+
+    def start(self) -> bytes:
+        """The first chunk. Only it names the role: the official client joins doubled strings."""
+        return self._said(b'{"role":"assistant","content":""}')
+
+    def delta(self, delta: Delta) -> bytes:
+        match delta:
+            case TextDelta(text):
+                return self._said(b'{"content":' + msgspec.json.encode(text) + b"}")
+            case ReasoningDelta(text):
+                return self._said(b'{"reasoning_content":' + msgspec.json.encode(text) + b"}")
+            case ToolCallDelta():
+                return self._said(msgspec.json.encode({"tool_calls": [_tool_piece(delta)]}))
+            case Finished(reason):
+                end = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%s"}]}\n\n'
+                return self._head + end % reason.value.encode()
+
+    def usage(self, usage: TokenUsage) -> bytes:
+        """The last chunk, for a caller who asked for usage: it alone has no choices."""
+        return self._head + b'],"usage":' + msgspec.json.encode(usage_object(usage)) + b"}\n\n"
+
+    def completion(
+        self,
+        *,
+        text: str,
+        reason: FinishReason,
+        usage: TokenUsage | None,
+        reasoning: str = "",
+        tool_calls: Sequence[Mapping[str, Any]] = (),
+    ) -> bytes:
+        """The whole answer as one ``chat.completion``."""
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": text if text or not tool_calls else None,
+            "refusal": None,
+        }
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        if tool_calls:
+            message["tool_calls"] = tool_calls
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": reason.value,
+        }
+        completion = {"object": "chat.completion", **self._fields, "choices": [choice]}
+        if usage is not None:
+            completion["usage"] = usage_object(usage)
+        return msgspec.json.encode(completion)
+
+    def _said(self, delta: bytes) -> bytes:
+        return self._head + b'{"index":0,"delta":' + delta + _AFTER_DELTA
+
+
+def _tool_piece(delta: ToolCallDelta) -> dict[str, Any]:
+    """``id``, ``type`` and ``name`` belong to the first piece of a call only."""
+    if not delta.id:
+        return {"index": delta.index, "function": {"arguments": delta.arguments}}
+    return {
+        "index": delta.index,
+        "id": delta.id,
+        "type": "function",
+        "function": {"name": delta.name, "arguments": delta.arguments},
+    }
+
+
+class AnswerBuilder:
+    """Collects the deltas of one answer, to be written as one object in the end."""
+
+    __slots__ = ("_calls", "_reasoning", "_text", "finished")
+
+    def __init__(self) -> None:
+        self.finished: Finished | None = None
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: dict[int, list[ToolCallDelta]] = {}
+
+    def add(self, deltas: Sequence[Delta]) -> None:
+        for delta in deltas:
+            match delta:
+                case TextDelta(text):
+                    self._text.append(text)
+                case ReasoningDelta(text):
+                    self._reasoning.append(text)
+                case ToolCallDelta():
+                    self._calls.setdefault(delta.index, []).append(delta)
+                case Finished():
+                    self.finished = delta
+
+    def encode(self, encoder: ChunkEncoder) -> bytes:
+        """Return the ``chat.completion``; the answer must have finished."""
+        finished = self.finished
+        if finished is None:
+            raise ValueError("the answer has not finished")
+        return encoder.completion(
+            text="".join(self._text),
+            reason=finished.reason,
+            usage=finished.usage,
+            reasoning="".join(self._reasoning),
+            tool_calls=[_whole_call(self._calls[index]) for index in sorted(self._calls)],
+        )
+
+
+def _whole_call(pieces: Sequence[ToolCallDelta]) -> dict[str, Any]:
+    return {
+        "id": next((piece.id for piece in pieces if piece.id), ""),
+        "type": "function",
+        "function": {
+            "name": next((piece.name for piece in pieces if piece.name), ""),
+            "arguments": "".join(piece.arguments for piece in pieces),
+        },
+    }
+
+
+def usage_object(usage: TokenUsage) -> dict[str, Any]:
+    """``usage`` as OpenAI writes it: the prompt with the cache, the completion with reasoning."""
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.total,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }

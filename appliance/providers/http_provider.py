@@ -1,0 +1,245 @@
+"""A model provider reached over HTTP, whatever its dialect.
+
+What differs between dialects is a :class:`Wire`: where a request goes, what it
+says, and how the answer is read. Everything else is here once.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+import trio
+
+import appliance
+from appliance.model.calls import Dialect, ModelCall
+from appliance.model.errors import ConfigInvalid, ProviderFailure, UpstreamFailed
+from appliance.model.ids import REQUEST_ID
+from appliance.protocols.openai_answers import Completion
+from appliance.providers.base import LARGEST_ANSWER, Reply
+from appliance.providers.connections import ConnectionPool, Response
+from appliance.providers.errors import CONNECTION_TROUBLE, connection_failure, refusal
+from appliance.providers.replies import Context, StreamedReply, WholeReply
+
+Clock = Callable[[], datetime]
+
+_LARGEST_REFUSAL = 64 * 1024
+_REFUSAL_PATIENCE = 10.0
+_LARGEST_LIST = 4 * 1024 * 1024
+_LIST_PATIENCE = 10.0
+_LIST_LASTS = 300.0  # seconds
+_MOST_MODELS = 2000
+_PRINTABLE = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
+
+
+class Wire(Protocol):
+    """What a dialect is on the wire. Holds no state of a call."""
+
+    dialect: Dialect
+    chat_path: str  # below the base URL
+    models_path: str
+    headers: Sequence[tuple[str, str]]  # that every request carries
+    answer_types: frozenset[bytes]  # media types of a stream in this dialect
+
+    def authorization(self, api_key: str) -> tuple[str, str]:
+        """The header that carries the key."""
+
+    def encode(self, call: ModelCall) -> bytes:
+        """The request's body; raise :exc:`InvalidRequest` for what cannot be said."""
+
+    def reply(self, response: Response, context: Context) -> StreamedReply:
+        """The reply that reads a streamed answer."""
+
+    def read_models(self, body: bytes) -> Sequence[str]:
+        """The ids in the answer to ``models_path``; raise :exc:`ValueError` for nonsense."""
+
+
+class HttpProvider:
+    """One provider, its connections, and the head of the requests to it."""
+
+    def __init__(
+        self,
+        name: str,
+        wire: Wire,
+        pool: ConnectionPool,
+        *,
+        base_url: str,
+        clock: Clock,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        models: Sequence[str] = (),
+        request_timeout: float = 600.0,
+        stream_idle_timeout: float = 60.0,
+    ) -> None:
+        """Raise :exc:`ConfigInvalid` for a key or a header that no request could carry."""
+        self.name = name
+        self.dialect = wire.dialect
+        self._wire = wire
+        self._pool = pool
+        self._clock = clock
+        self._configured_models = tuple(models)
+        self._request_timeout = request_timeout
+        self._stream_idle_timeout = stream_idle_timeout
+        url = urlsplit(base_url)
+        self._path = url.path.rstrip("/")
+        self._fixed = self._fixed_headers(url.netloc.rpartition("@")[2], headers or {})
+        self._api_key = api_key
+        self._head = self._request_head(api_key)
+        self._listed: tuple[float, Sequence[str]] | None = None
+
+    def open(self, call: ModelCall, *, api_key: str | None = None) -> "_Opening":
+        return _Opening(self, call, api_key)
+
+    async def ask(self, call: ModelCall, api_key: str | None) -> StreamedReply | WholeReply:
+        """Send ``call`` and return the reply once it begins (see ``Provider.open``)."""
+        head = self._head if api_key is None else self._request_head(api_key)
+        body = self._wire.encode(call)
+        request_id = b""
+        if REQUEST_ID.fullmatch(call.request_id):
+            request_id = b"X-Request-Id: %s\r\n" % call.request_id.encode("ascii")
+        request = b"%s%sContent-Length: %d\r\n\r\n%s" % (head, request_id, len(body), body)
+        try:
+            response = await self._pool.exchange(request, patience=self._request_timeout)
+        except CONNECTION_TROUBLE as exc:
+            raise connection_failure(self.name, exc) from exc
+        try:
+            return await self._reply(call, response)
+        except CONNECTION_TROUBLE as exc:
+            response.release()
+            raise connection_failure(self.name, exc) from exc
+        except BaseException:
+            response.release()
+            raise
+
+    async def models(self) -> Sequence[str]:
+        if self._configured_models:
+            return self._configured_models
+        now = trio.current_time()
+        if self._listed is None or now - self._listed[0] >= _LIST_LASTS:
+            # Also an empty list is kept: a provider that is down is not asked each time.
+            self._listed = (now, await self._ask_for_models())
+        return self._listed[1]
+
+    async def aclose(self) -> None:
+        self._pool.close()
+
+    async def _reply(self, call: ModelCall, response: Response) -> StreamedReply | WholeReply:
+        if not 200 <= response.status < 300:
+            raise await self._refusal(response)
+        if response.header(b"content-encoding") not in {None, b"", b"identity"}:
+            raise UpstreamFailed(f"{self.name} compressed its answer, which nobody asked for")
+        media_type = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+        context = Context(
+            provider=self.name,
+            model=call.model,
+            request_id=_request_id(response),
+            idle_timeout=self._stream_idle_timeout,
+            clock=self._clock,
+        )
+        if media_type in self._wire.answer_types:
+            return self._wire.reply(response, context)
+        if media_type != b"application/json":
+            shown = media_type.decode("ascii", "replace")[:60] or "nothing we know"
+            raise UpstreamFailed(f"{self.name} answered with {shown} instead of JSON")
+        text = await response.read_all(limit=LARGEST_ANSWER, patience=self._request_timeout)
+        response.release()
+        return WholeReply(Completion(text), context)
+
+    async def _refusal(self, response: Response) -> ProviderFailure:
+        try:
+            body = await response.read_all(limit=_LARGEST_REFUSAL, patience=_REFUSAL_PATIENCE)
+        except CONNECTION_TROUBLE:
+            body = b""  # the status says enough
+        response.release()
+        return refusal(self.name, response.status, dict(response.headers), body, now=self._clock())
+
+    async def _ask_for_models(self) -> Sequence[str]:
+        head = self._request_head(self._api_key, method="GET", path=self._wire.models_path)
+        try:
+            response = await self._pool.exchange(head + b"\r\n", patience=_LIST_PATIENCE)
+            try:
+                body = await response.read_all(limit=_LARGEST_LIST, patience=_LIST_PATIENCE)
+            finally:
+                response.release()
+            return self._wire.read_models(body)[:_MOST_MODELS] if response.status == 200 else ()
+        except (*CONNECTION_TROUBLE, ValueError):
+            return ()
+
+    def _fixed_headers(self, host: str, headers: Mapping[str, str]) -> str:
+        lines = [f"Host: {host}", f"User-Agent: openclawmu/{appliance.__version__}"]
+        lines += [f"{name}: {value}" for name, value in self._wire.headers]
+        for name, value in headers.items():
+            field = f"providers.{self.name}.headers.{name}"
+            if not _HEADER_NAME.fullmatch(name) or not _PRINTABLE.fullmatch(value):
+                raise ConfigInvalid.at(field, "is not a header", "use one line of printable ASCII")
+            lines.append(f"{name}: {value}")
+        return "\r\n".join(lines)
+
+    def _request_head(
+        self, api_key: str | None, *, method: str = "POST", path: str | None = None
+    ) -> bytes:
+        target = self._path + (self._wire.chat_path if path is None else path)
+        lines = [f"{method} {target} HTTP/1.1", self._fixed]
+        if api_key:
+            if not _PRINTABLE.fullmatch(api_key):
+                field = f"providers.{self.name}.api_key"
+                raise ConfigInvalid.at(field, "is not a key", "it holds what no header can carry")
+            lines.append(": ".join(self._wire.authorization(api_key)))
+        if method == "POST":
+            lines.append("Content-Type: application/json")
+        lines.append("Accept: application/json, text/event-stream, application/x-ndjson")
+        return ("\r\n".join(lines) + "\r\n").encode("ascii")
+
+
+class _Opening:
+    """The context of one call: what was asked for ends with the block."""
+
+    __slots__ = ("_api_key", "_call", "_provider", "_reply")
+
+    def __init__(self, provider: HttpProvider, call: ModelCall, api_key: str | None) -> None:
+        self._provider = provider
+        self._call = call
+        self._api_key = api_key
+        self._reply: StreamedReply | WholeReply | None = None
+
+    async def __aenter__(self) -> Reply:
+        self._reply = await self._provider.ask(self._call, self._api_key)
+        return self._reply
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._reply is not None:
+            await self._reply.release()
+
+
+def _request_id(response: Response) -> str | None:
+    for name in _REQUEST_ID_HEADERS:
+        value = response.header(name)
+        if value is not None and len(value) <= 128 and value.isascii():
+            return value.decode("ascii")
+    return None
+
+
+class _Listed(msgspec.Struct):
+    id: str
+
+
+class _List(msgspec.Struct):
+    data: list[_Listed]
+
+
+_list = msgspec.json.Decoder(_List)
+
+
+def listed_ids(body: bytes) -> list[str]:
+    """The ids in ``{"data": [{"id": …}]}``, as OpenAI and Anthropic list their models."""
+    return [entry.id for entry in _list.decode(body).data]

@@ -1,0 +1,38 @@
+"""Ollama's own API. (It speaks OpenAI's too: ``dialect: openai`` with ``…/v1`` works as well.)"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from appliance.model.calls import Dialect, ModelCall
+from appliance.protocols.ollama_chat import StreamReader, encode_request
+from appliance.providers.connections import Response
+from appliance.providers.replies import Context, StreamedReply
+
+
+class _Model(msgspec.Struct):
+    name: str
+
+
+class _Tags(msgspec.Struct):
+    models: list[_Model]
+
+
+class OllamaWire:
+    dialect = Dialect.OLLAMA
+    chat_path = "/api/chat"
+    models_path = "/api/tags"
+    headers: Sequence[tuple[str, str]] = ()
+    answer_types = frozenset({b"application/x-ndjson"})
+
+    def authorization(self, api_key: str) -> tuple[str, str]:
+        return "Authorization", f"Bearer {api_key}"
+
+    def encode(self, call: ModelCall) -> bytes:
+        return encode_request(call)
+
+    def reply(self, response: Response, context: Context) -> StreamedReply:
+        return StreamedReply(response, StreamReader(), context)
+
+    def read_models(self, body: bytes) -> Sequence[str]:
+        return [model.name for model in msgspec.json.decode(body, type=_Tags).models]

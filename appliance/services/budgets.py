@@ -1,0 +1,116 @@
+"""How much a tenant may use in a day or a month, in tokens and in money."""
+
+from dataclasses import dataclass, field
+from math import ceil
+
+from appliance.model.errors import ApplianceError, QuotaExceeded
+from appliance.model.money import Price
+from appliance.model.periods import SECOND, Period
+from appliance.model.quotas import Quotas, render_limit
+
+_PER = 1_000_000  # tokens a price is for
+# No call costs more: what would is a slip in a price, and must not overflow the books.
+MOST_COST = 10**17  # nano-units
+
+
+@dataclass(slots=True, eq=False)
+class Tally:
+    """What was used and is reserved in one day or month."""
+
+    period: Period
+    tokens: int = 0
+    cost: int = 0  # nano-units
+    reserved_tokens: int = 0
+    reserved_cost: int = 0
+    told: set[str] = field(default_factory=set)  # soft limits already reported
+
+    def reserve(self, tokens: int, cost: int) -> None:
+        self.reserved_tokens += tokens
+        self.reserved_cost += cost
+
+    def release(self, tokens: int, cost: int) -> None:
+        self.reserved_tokens -= tokens
+        self.reserved_cost -= cost
+
+    def use(self, tokens: int, cost: int) -> None:
+        self.tokens += tokens
+        self.cost += cost
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit of tokens or money in a day or a month."""
+
+    key: str
+    limit: int
+    in_money: bool
+    monthly: bool
+
+    def used(self, tally: Tally) -> int:
+        return tally.cost if self.in_money else tally.tokens
+
+    def reserved(self, tally: Tally) -> int:
+        return tally.reserved_cost if self.in_money else tally.reserved_tokens
+
+    def left(self, tally: Tally) -> int:
+        return self.limit - self.used(tally)
+
+    def exceeded(self, tally: Tally, now_ns: int) -> ApplianceError:
+        limit = render_limit(self.key, self.limit)
+        used = render_limit(self.key, self.used(tally))
+        resets_at = f"{tally.period.end:%Y-%m-%dT%H:%M:%SZ}"
+        if self.limit == 0:
+            detail = f"{self.key} is 0: this tenant may not spend any"
+        else:
+            detail = (
+                f"{self.key} is limited to {limit} and {used} is used; it resets at {resets_at}"
+            )
+        return QuotaExceeded(
+            detail,
+            retry_after=ceil((tally.period.end_ns - now_ns) / SECOND),
+            quota=self.key,
+            limit="" if limit is None else limit,
+            resets_at=resets_at,
+        )
+
+
+BUDGET_KEYS = ("tokens_per_day", "tokens_per_month", "cost_per_day", "cost_per_month")
+
+
+def budgets(quotas: Quotas, *, prefix: str = "") -> tuple[Budget, ...]:
+    """The budgets that are set; ``prefix`` "soft_" gives the soft ones."""
+    limits = ((key, getattr(quotas, prefix + key)) for key in BUDGET_KEYS)
+    return tuple(
+        Budget(prefix + key, limit, in_money="cost" in key, monthly="month" in key)
+        for key, limit in limits
+        if limit is not None
+    )
+
+
+def worst_cost(price: Price, *, input_tokens: int, output_tokens: int) -> int:
+    """The most that so many tokens can cost, rounded up: each at its dearest class."""
+    price = price.at(input_tokens)
+    cost = input_tokens * _dearest_input(price) + output_tokens * _dearest_output(price)
+    return min(-(-cost // _PER), MOST_COST)
+
+
+def affordable_output(price: Price, *, input_tokens: int, money: int, wanted: int) -> int:
+    """How many of ``wanted`` output tokens ``money`` buys beside the input.
+
+    Negative if it does not even buy the input.
+    """
+    price = price.at(input_tokens)
+    spare = money * _PER - input_tokens * _dearest_input(price)
+    if spare < 0:
+        return -1
+    each = _dearest_output(price)
+    return wanted if each == 0 else min(wanted, spare // each)
+
+
+def _dearest_input(price: Price) -> int:
+    # Which part of a prompt is cached is known only afterwards.
+    return max(price.input, price.cache_read, price.cache_write)
+
+
+def _dearest_output(price: Price) -> int:
+    return max(price.output, price.reasoning)

@@ -1,0 +1,253 @@
+"""One call of a model on behalf of a tenant: route, reserve, ask, settle.
+
+Every route that spends goes through :meth:`ModelCalls.open`, so a budget can't
+be passed by taking another door, and every way out settles: the answer's end,
+a failure, a client that left, a revoked token, a shutdown.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+import trio
+
+from appliance.config.schema import GatewayConfig
+from appliance.model.callers import Caller
+from appliance.model.calls import ModelCall
+from appliance.model.errors import ProviderFailure, UpstreamUnavailable
+from appliance.model.money import FREE, Price
+from appliance.model.spending import Outcome, OutcomeStatus, Reservation, Settlement, SpendRequest
+from appliance.model.usage import TokenUsage
+from appliance.providers.base import Provider, Reply
+from appliance.services.estimates import input_to_reserve
+from appliance.services.meter import Meter
+from appliance.services.routing import GATEWAY, Route, Router, Target
+
+
+class AwakeTenant(Protocol):
+    """What a model call needs of a running tenant."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def config(self) -> GatewayConfig: ...
+    @property
+    def meter(self) -> Meter: ...
+    def provider_key(self, provider: str) -> str | None:
+        """The tenant's own key for ``provider``, None to use the gateway's."""
+
+    def own_provider(self, provider: str) -> Provider | None:
+        """A provider that only this tenant has."""
+
+
+class CountCall(Protocol):
+    """Told of every settled call, for the metrics."""
+
+    def __call__(
+        self,
+        *,
+        provider: str,
+        outcome: OutcomeStatus,
+        usage: TokenUsage,
+        cost_nano: int | None,
+        tenant: str,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """What is asked of a model, and under which name it is accounted."""
+
+    model: str  # as the caller named it: an alias or provider/model
+    body: Mapping[str, bytes]
+    stream: bool
+    prompt_bytes: int
+    output_limit: int | None  # tokens of one choice
+    choices: int = 1
+    kind: str = "chat"
+    session: str | None = None
+    agent: str | None = None
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call under way. ``settlement`` is there once the call has ended."""
+
+    reservation: Reservation
+    route: Route
+    target: Target
+    reply: Reply
+    waited: float  # seconds until the provider's answer began; not ours to answer for
+    settlement: Settlement | None = None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a call has come, for whoever has to settle it."""
+
+    prompt_bytes: int
+    target: Target | None = None
+    asked: bool = False
+    reply: Reply | None = None
+    status: OutcomeStatus = OutcomeStatus.FAILED
+
+    def usage(self) -> TokenUsage | None:
+        """What was used, None where the provider has not said and the meter must estimate."""
+        if self.reply is not None:
+            return self.reply.usage
+        if not self.asked:
+            return TokenUsage()
+        # The provider may have begun to read the prompt before we left.
+        return TokenUsage(input=input_to_reserve(self.prompt_bytes), estimated=True)
+
+
+class ModelCalls:
+    def __init__(
+        self,
+        *,
+        router: Router,
+        providers: Callable[[], Mapping[str, Provider]],
+        price: Callable[[str, str], Price | None],
+        count: CountCall,
+    ) -> None:
+        self._router = router
+        self._providers = providers
+        self._price = price
+        self._count = count
+
+    @asynccontextmanager
+    async def open(
+        self, tenant: AwakeTenant, caller: Caller, request: CallRequest
+    ) -> AsyncIterator[OpenCall]:
+        """Reserve, ask the first provider that answers, and settle on the way out.
+
+        After the block the settlement is in the books but not yet on disk;
+        whoever acknowledges the answer awaits ``tenant.meter.durable()`` first.
+
+        Raises :exc:`ModelUnknown`, :exc:`RateLimited`, :exc:`QuotaExceeded` or
+        what the last provider failed with.
+        """
+        route = self._router.resolve(request.model, tenant.config)
+        reservation = tenant.meter.reserve(
+            SpendRequest(
+                request_id=caller.request_id,
+                kind=request.kind,
+                model=request.model,
+                session=request.session,
+                agent=request.agent,
+                token_id=caller.credential,
+                channel=None,
+                prompt_bytes=request.prompt_bytes,
+                output_limit=_times(request.output_limit, request.choices),
+                price=self._dearest(tenant, route),
+            )
+        )
+        progress = _Progress(request.prompt_bytes)
+        call: OpenCall | None = None
+        try:
+            async with AsyncExitStack() as stack:
+                call = await self._ask(stack, tenant, caller, request, route, reservation, progress)
+                yield call
+                progress.status = OutcomeStatus.OK
+        except trio.Cancelled:
+            progress.status = OutcomeStatus.CANCELLED
+            raise
+        finally:
+            outcome = self._outcome(tenant, progress)
+            settlement = tenant.meter.settle(reservation, outcome)
+            if call is not None:
+                call.settlement = settlement
+            self._count(
+                provider=self._label(outcome.provider),
+                outcome=outcome.status,
+                usage=settlement.usage,
+                cost_nano=settlement.cost_nano,
+                tenant=tenant.id,
+            )
+
+    async def _ask(
+        self,
+        stack: AsyncExitStack,
+        tenant: AwakeTenant,
+        caller: Caller,
+        request: CallRequest,
+        route: Route,
+        reservation: Reservation,
+        progress: _Progress,
+    ) -> OpenCall:
+        """Ask one target after the other until one answers."""
+        began = perf_counter()
+        targets = self._router.order(route, owner=tenant.id)
+        for number, target in enumerate(targets, start=1):
+            provider = tenant.own_provider(target.provider) or self._providers().get(
+                target.provider
+            )
+            if provider is None:
+                continue
+            key = tenant.provider_key(target.provider)
+            # What a tenant's own key meets says nothing about the others.
+            owner = GATEWAY if key is None else tenant.id
+            call = ModelCall(
+                model=target.model,
+                body=request.body,
+                stream=request.stream,
+                output_limit=_share(reservation.output_limit, request.choices)
+                or request.output_limit,
+                request_id=caller.request_id,
+            )
+            progress.target, progress.asked = target, True
+            try:
+                reply = await stack.enter_async_context(provider.open(call, api_key=key))
+            except ProviderFailure as failure:
+                # Refused or unreachable: nothing was generated, nothing is owed.
+                progress.asked = False
+                self._router.note_failure(target, failure, owner=owner)
+                if number == len(targets) or not failure.retryable:
+                    raise
+            else:
+                self._router.note_success(target, owner=owner)
+                progress.reply = reply
+                return OpenCall(reservation, route, target, reply, perf_counter() - began)
+        raise UpstreamUnavailable(f"no provider of {request.model} is configured any more")
+
+    def _dearest(self, tenant: AwakeTenant, route: Route) -> Price | None:
+        """The price to reserve at: that of the dearest target a failover may reach.
+
+        None if the price of any of them is not known.
+        """
+        prices = [self._price_for(tenant, target) for target in route.targets]
+        known = [price for price in prices if price is not None]
+        if len(known) < len(prices):
+            return None
+        return max(known, key=lambda price: price.input + price.output)
+
+    def _price_for(self, tenant: AwakeTenant, target: Target) -> Price | None:
+        if tenant.own_provider(target.provider) is not None:
+            return FREE  # whatever it costs is between the tenant and its provider
+        return self._price(target.provider, target.model)
+
+    def _label(self, provider: str) -> str:
+        """Tenants name their own providers as they like, which makes no label."""
+        return provider if not provider or provider in self._providers() else "own"
+
+    def _outcome(self, tenant: AwakeTenant, progress: _Progress) -> Outcome:
+        target, reply = progress.target, progress.reply
+        return Outcome(
+            status=progress.status,
+            usage=progress.usage(),
+            provider="" if target is None else target.provider,
+            model="" if target is None else target.model,
+            price=None if target is None else self._price_for(tenant, target),
+            provider_request_id=None if reply is None else reply.provider_request_id,
+            text_bytes=0 if reply is None else reply.text_bytes,
+        )
+
+
+def _times(limit: int | None, choices: int) -> int | None:
+    return None if limit is None else limit * choices
+
+
+def _share(limit: int | None, choices: int) -> int | None:
+    return None if limit is None else max(1, limit // choices)

@@ -1,0 +1,111 @@
+"""Sums over the usage ledger, for reports."""
+
+from enum import StrEnum
+
+import msgspec
+import trio
+
+from appliance.model.errors import InvalidRequest
+from appliance.storage.connection import Connection, DatabaseRoot, connected
+from appliance.storage.ledger import FILE, IN_PERIOD
+from appliance.storage.ledger_schema import SCHEMA
+from appliance.storage.migrations import check
+
+MOST_ROWS = 100_000  # of one tenant's report
+
+
+class Granularity(StrEnum):
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+class GroupBy(StrEnum):
+    MODEL = "model"
+    AGENT = "agent"
+    CHANNEL = "channel"
+    SESSION = "session"
+    KIND = "kind"
+
+
+_PERIODS = {
+    Granularity.HOUR: "hour * 3600",
+    Granularity.DAY: "hour / 24 * 86400",
+    Granularity.MONTH: "unixepoch(hour * 3600, 'unixepoch', 'start of month')",
+}
+_GROUPS = {
+    None: "NULL",
+    # A call that reached no provider is known by what the caller asked for.
+    GroupBy.MODEL: "iif(provider = '', route, provider || '/' || model)",
+    GroupBy.AGENT: "coalesce(agent, '')",
+    GroupBy.CHANNEL: "coalesce(channel, '')",
+    GroupBy.SESSION: "coalesce(session, '')",
+    GroupBy.KIND: "kind",
+}
+_SUMS = """
+    currency,
+    count(*) FILTER (WHERE corrects IS NULL),
+    count(*) FILTER (WHERE corrects IS NULL AND cost_nano IS NULL),
+    coalesce(sum(estimated), 0),
+    sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
+    sum(reasoning_tokens), sum(tool_calls), sum(sandbox_ms), coalesce(sum(cost_nano), 0)
+FROM entries_in_period GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most
+"""
+
+
+class UsageRow(msgspec.Struct, array_like=True, frozen=True):
+    """What one group used in one period, in one currency; ``start`` in seconds since 1970."""
+
+    start: int
+    group: str | None
+    currency: str
+    requests: int
+    unpriced_requests: int
+    estimated_requests: int
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+    tool_calls: int
+    sandbox_ms: int
+    cost_nano: int
+
+
+async def read_usage(
+    root: DatabaseRoot,
+    start_ns: int,
+    end_ns: int,
+    *,
+    granularity: Granularity,
+    group_by: GroupBy | None,
+) -> list[UsageRow]:
+    """The sums of a tenant, oldest first; none if it has never spent.
+
+    The tenant may be awake or not: the ledger is read through a connection of
+    its own, beside whoever else has it open, and nothing is created.
+
+    Raises :exc:`InvalidRequest` for more than ``MOST_ROWS`` rows and
+    :exc:`TenantBroken` for a damaged ledger.
+    """
+    query = f"{IN_PERIOD} SELECT {_PERIODS[granularity]}, {_GROUPS[group_by]}, {_SUMS}"
+    values = {"start": start_ns, "end": end_ns, "most": MOST_ROWS + 1}
+
+    def read() -> list[UsageRow]:
+        if not root.exists(FILE):
+            return []
+        with connected(root.sqlite_path(FILE), "ledger") as connection:
+            return _rows(connection, query, values)
+
+    rows = await trio.to_thread.run_sync(read)
+    if len(rows) > MOST_ROWS:
+        raise InvalidRequest.at(
+            "from", f"the report has more than {MOST_ROWS} rows", "ask for a shorter time"
+        )
+    return rows
+
+
+def _rows(connection: Connection, query: str, values: dict[str, int]) -> list[UsageRow]:
+    connection.execute("PRAGMA query_only = ON")
+    check(connection, SCHEMA)
+    return msgspec.convert(connection.execute(query, values).fetchall(), list[UsageRow])

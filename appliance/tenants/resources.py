@@ -1,0 +1,270 @@
+"""What a tenant holds open while it is awake: its books, its sessions, its settings."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from typing import Protocol
+
+import msgspec
+import trio
+
+from appliance.config.overlay import effective, parse_overlay
+from appliance.config.schema import GatewayConfig, ProviderConfig, quota_defaults
+from appliance.model.errors import ApplianceError, TenantBroken, TenantDisabled
+from appliance.model.quotas import Quotas
+from appliance.model.tenants import TenantRecord
+from appliance.providers.base import Provider
+from appliance.services.meter import Meter
+from appliance.services.turns import TurnQueue
+from appliance.storage.credentials import CredentialStore, ProviderCredential, Vault
+from appliance.storage.ledger import LedgerStore
+from appliance.storage.paths import TenantRoot
+from appliance.storage.sessions import SessionStore
+from appliance.tenants.runtime import Service
+
+log = logging.getLogger(__name__)
+
+OVERLAY = "config.yaml"
+LARGEST_OVERLAY = 1024 * 1024  # bytes
+
+Clock = Callable[[], datetime]
+
+
+BuildProvider = Callable[[ProviderCredential], Provider]
+
+
+class Registry(Protocol):
+    def require(self, tenant: str) -> TenantRecord: ...
+
+
+class Roots(Protocol):
+    def tenant_root(self, tenant: str) -> TenantRoot: ...
+
+
+class TenantResources:
+    """Satisfies ``tenants.runtime.Resources``."""
+
+    def __init__(
+        self,
+        settings: "_Settings",
+        *,
+        root: TenantRoot,
+        ledger: LedgerStore,
+        meter: Meter,
+        clock: Clock,
+        load: "Callable[[TenantRoot], _Settings]",
+        build_provider: "BuildProvider",
+    ) -> None:
+        self.root = root
+        self.meter = meter
+        self.turns = TurnQueue()
+        self._settings = settings
+        self._ledger = ledger
+        self._clock = clock
+        self._load = load
+        self._build_provider = build_provider
+        self._own: dict[str, tuple[ProviderCredential, Provider]] = {}
+        self._sessions: SessionStore | None = None
+        self._opening = trio.Lock()
+        self.services: Mapping[str, Service] = {"ledger": _Tending(ledger.tend)}
+
+    @property
+    def record(self) -> TenantRecord:
+        return self._settings.record
+
+    @property
+    def config(self) -> GatewayConfig:
+        return self._settings.config
+
+    def provider_key(self, provider: str) -> str | None:
+        """The tenant's own key for ``provider``, None to use the gateway's."""
+        credential = self._settings.credentials.get(provider)
+        return None if credential is None else credential.api_key
+
+    def own_provider(self, provider: str) -> Provider | None:
+        """A provider at an address that this tenant gave; built when it is first asked for."""
+        credential = self._settings.own.get(provider)
+        if credential is None:
+            return None
+        known = self._own.get(provider)
+        if known is None or known[0] != credential:
+            known = self._own[provider] = (credential, self._build_provider(credential))
+        return known[1]
+
+    def refresh(self) -> None:
+        """Read the record, the overlay and the keys again; a bad one changes nothing.
+
+        Three small files, so it is done in the loop. Raises what opening raises.
+        """
+        self._settings = self._load(self.root)
+        self.meter.limits = self._settings.limits
+
+    async def sessions(self) -> SessionStore:
+        """The session store, opened on first use."""
+        if self._sessions is not None:
+            return self._sessions
+        async with self._opening:
+            if self._sessions is None:
+                self._sessions = await SessionStore.open(self.root, now=self._clock())
+            return self._sessions
+
+    async def close(self) -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                if self._sessions is not None:
+                    await self._sessions.close()
+            finally:
+                await self._ledger.close()
+                for _, provider in self._own.values():
+                    await provider.aclose()
+
+
+class _Settings:
+    """What a tenant's files say, read together."""
+
+    def __init__(
+        self,
+        record: TenantRecord,
+        config: GatewayConfig,
+        credentials: Mapping[str, ProviderCredential],
+    ) -> None:
+        self.record = record
+        self.credentials = credentials
+        # The gateway's provider of a name wins: a tenant adds, it replaces nothing.
+        self.own = {
+            name: credential
+            for name, credential in credentials.items()
+            if credential.base_url is not None and name not in config.providers
+        }
+        self.config = _with_own_providers(config, self.own)
+
+    @property
+    def limits(self) -> Quotas:
+        return self.record.limits(quota_defaults(self.config))
+
+
+def _with_own_providers(
+    config: GatewayConfig, own: Mapping[str, ProviderCredential]
+) -> GatewayConfig:
+    if not own:
+        return config
+    added = {name: provider_config(credential) for name, credential in own.items()}
+    return msgspec.structs.replace(config, providers={**config.providers, **added})
+
+
+def provider_config(credential: ProviderCredential) -> ProviderConfig:
+    """The config section that a tenant's own provider would have."""
+    return msgspec.convert(
+        {"dialect": credential.dialect or "openai", "base_url": credential.base_url},
+        ProviderConfig,
+    )
+
+
+class _Tending:
+    """A store's housekeeping as a service of the tenant; it never keeps the tenant awake."""
+
+    keeps_awake = False
+
+    def __init__(self, tend: Callable[[], Awaitable[None]]) -> None:
+        self._tend = tend
+
+    async def run(self) -> None:
+        await self._tend()
+
+
+class TenantOpener:
+    """Opens tenants for the supervisor; satisfies ``tenants.directory.OpenTenant``."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        roots: Roots,
+        vault: Vault,
+        config: Callable[[], GatewayConfig],
+        build_provider: BuildProvider,
+        clock: Clock,
+    ) -> None:
+        self._build_provider = build_provider
+        self._registry = registry
+        self._roots = roots
+        self._vault = vault
+        self._config = config
+        self._clock = clock
+
+    @asynccontextmanager
+    async def __call__(self, tenant: str) -> AsyncIterator[TenantResources]:
+        """Raises ``TenantUnknown``, ``TenantDisabled`` or ``TenantBroken``."""
+        load = partial(self._load, tenant)
+        root = self._roots.tenant_root(tenant)
+        try:
+            settings = load(root)
+            ledger = await LedgerStore.open(root)
+            try:
+                meter = await Meter.open(
+                    ledger,
+                    limits=settings.limits,
+                    clock=self._clock,
+                    currency=settings.config.billing.currency,
+                    assumed_output=settings.config.models.max_output_tokens,
+                )
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await ledger.close()
+                raise
+            resources = TenantResources(
+                settings,
+                root=root,
+                ledger=ledger,
+                meter=meter,
+                clock=self._clock,
+                load=load,
+                build_provider=self._build_provider,
+            )
+            try:
+                yield resources
+            finally:
+                await resources.close()
+        finally:
+            root.close()
+
+    def _load(self, tenant: str, root: TenantRoot) -> _Settings:
+        record = self._registry.require(tenant)
+        if record.disabled:
+            raise TenantDisabled("the tenant is disabled")
+        return _Settings(record, self._effective(root), self._credentials(root))
+
+    def _effective(self, root: TenantRoot) -> GatewayConfig:
+        try:
+            text = root.read_bytes(OVERLAY, limit=LARGEST_OVERLAY).decode()
+        except FileNotFoundError:
+            return self._config()
+        except UnicodeDecodeError:
+            raise TenantBroken(f"the tenant's {OVERLAY} is not UTF-8") from None
+        try:
+            return effective(self._config(), parse_overlay(text, name=OVERLAY))
+        except ApplianceError as error:
+            raise TenantBroken(f"the tenant's {OVERLAY} cannot be used: {error.detail}") from error
+
+    def _credentials(self, root: TenantRoot) -> dict[str, ProviderCredential]:
+        store = CredentialStore(root, self._vault)
+        found: dict[str, ProviderCredential] = {}
+        for entry in store.list():
+            try:
+                credential = store.get(entry.provider)
+            except ApplianceError as error:
+                # Without its own key the tenant's calls would go out on the
+                # operator's: fail closed for that provider, serve the rest.
+                log.error(  # noqa: TRY400 - an expected failure, its text says it all
+                    "a tenant's own key cannot be used",
+                    extra={"provider": entry.provider, "reason": error.detail},
+                )
+                found[entry.provider] = ProviderCredential(
+                    entry.provider, entry.dialect, entry.base_url, api_key=""
+                )
+            else:
+                if credential is not None:
+                    found[entry.provider] = credential
+        return found

@@ -1,0 +1,32 @@
+"""Hypercorn as this gateway runs it; ``reference`` values are measured in the benchmarks."""
+
+from hypercorn.config import Config
+
+from appliance.config.schema import ServerConfig
+
+_HANDSHAKE_SECONDS = 10.0
+_LARGEST_HEAD = 16 * 1024  # bytes of request line and headers
+
+
+def hypercorn_config(server: ServerConfig, *, bind: str) -> Config:
+    """How ``bind`` is served.
+
+    ``keep_alive_timeout`` is longer than that of usual clients (5 to 60 s), so
+    that a connection is closed by whoever opened it; Hypercorn's own limit of
+    1,000 requests a connection would look like a reset to load balancers.
+    """
+    config = Config()
+    config.bind = [bind]
+    config.backlog = 1024
+    config.keep_alive_timeout = server.keep_alive_timeout
+    config.keep_alive_max_requests = 10_000_000
+    config.graceful_timeout = server.drain_timeout
+    config.ssl_handshake_timeout = _HANDSHAKE_SECONDS
+    config.h11_max_incomplete_size = _LARGEST_HEAD
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = None
+    if server.tls is not None:
+        config.certfile = str(server.tls.cert)
+        config.keyfile = str(server.tls.key)
+    return config

@@ -1,0 +1,64 @@
+"""One request for every route that its rightful caller gets an answer to.
+
+Without it a refusal would prove little: a request may be refused for being
+malformed. The suite fails for a route that has no example here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Example:
+    """``token_id`` in a parameter stands for the id of the victim's token."""
+
+    body: Any = None
+    query: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None  # of the answer; None: the one the route declares
+
+
+_CHAT = {"model": "openclaw", "messages": [{"role": "user", "content": "hi"}]}
+# Past the gate nobody is awake in this suite.
+_ASLEEP = 503
+
+EXAMPLES: Mapping[str, Example] = {
+    "openai.chat": Example(_CHAT, status=_ASLEEP),
+    "openai.models": Example(status=_ASLEEP),
+    "openai.model": Example(parameters={"model": "stub/mock"}, status=_ASLEEP),
+    "tenants.create": Example({"id": "newcomer"}),
+    "tenants.list": Example(),
+    "tenants.get": Example(),
+    "tenants.update": Example({"name": "changed"}),
+    "tenants.delete": Example(query="delete_data=true"),
+    "tokens.rotate": Example({"grace": "1m"}),
+    "tokens.list": Example(),
+    "tokens.create": Example({"label": "more"}),
+    "tokens.revoke": Example(parameters={"tid": "token_id"}),
+    "tickets.issue": Example({"ttl": "5m"}),
+    "tickets.login": Example(query="ticket=ticket_guessed", status=401),
+    "config.get": Example(),
+    "config.put": Example({"defaults": {"session": {"history_tokens": 9}}}),
+    "config.patch": Example({"defaults": {"session": {"history_tokens": 9}}}),
+    "quotas.get": Example(),
+    "quotas.put": Example({"terminals": 9}),
+    "usage.tenant": Example(query="granularity=month"),
+    "usage.tenant_csv": Example(),
+    "usage.all": Example(),
+    "usage.all_csv": Example(),
+    "credentials.list": Example(),
+    "credentials.put": Example({"api_key": "sk-other"}, parameters={"provider": "stub"}),
+    "credentials.delete": Example(parameters={"provider": "stub"}),
+    "audit.tail": Example(),
+    "status.get": Example(),
+    "internal.status": Example(),
+    "internal.tenant": Example(),
+    "internal.create": Example({"displayName": "Acme"}, status=409),
+    "internal.delete": Example(),
+    "site.healthz": Example(),
+    "site.readyz": Example(),
+    "site.metrics": Example(),
+    "site.openapi": Example(),
+    "site.docs": Example(),
+}
