@@ -7,15 +7,16 @@ msgspec judge each leaf on its own.
 
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo
 
-from appliance.config.documents import child
+from appliance.config.documents import MOST_PROBLEMS, child
 from appliance.model.errors import FieldError
 from appliance.model.spelling import nearest
 
@@ -40,6 +41,8 @@ class Kind:
     leaf: Any  # the annotation with its bounds, for msgspec
     optional: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    fewest: int | None = None  # members of a mapping or list
+    most: int | None = None
 
 
 def find_problems(
@@ -50,7 +53,15 @@ def find_problems(
     ``partial`` is for what will lie on top of something else: required keys
     may be missing, and null (which removes a key) may stand anywhere.
     """
-    kind = kind_of(annotation)
+    yield from _problems(raw, kind_of(annotation), path, partial=partial)
+
+
+def first_problems(raw: object, annotation: Any, *, partial: bool = False) -> list[FieldError]:
+    """The first hundred: more would help nobody, and cost whoever has to find them."""
+    return list(islice(find_problems(raw, annotation, partial=partial), MOST_PROBLEMS))
+
+
+def _problems(raw: object, kind: Kind, path: str, *, partial: bool) -> Iterator[FieldError]:
     if raw is None and (partial or kind.optional):
         return
     if "problems" in kind.extra:
@@ -73,23 +84,30 @@ def kind_of(annotation: Any) -> Kind:
     """Take ``Annotated`` and ``| None`` off a type."""
     extra: dict[str, Any] = {}
     optional = False
+    fewest = most = None
     leaf = annotation
     while True:
         if hasattr(annotation, "__metadata__"):
             for meta in annotation.__metadata__:
-                extra.update(getattr(meta, "extra", None) or {})
+                extra.update(meta.extra or {})
+                fewest, most = meta.min_length, meta.max_length
             annotation = annotation.__origin__
         elif get_origin(annotation) in {Union, types.UnionType}:
             optional = True
             (annotation,) = (arg for arg in get_args(annotation) if arg is not type(None))
             leaf = annotation
         else:
-            return Kind(annotation, leaf, optional, extra)
+            return Kind(annotation, leaf, optional, extra, fewest, most)
 
 
 @cache
 def keys_of(section: type[msgspec.Struct]) -> Mapping[str, FieldInfo]:
     return {info.encode_name: info for info in msgspec.structs.fields(section)}
+
+
+@cache
+def _kinds_of(section: type[msgspec.Struct]) -> Mapping[str, Kind]:
+    return {key: kind_of(info.type) for key, info in keys_of(section).items()}
 
 
 def default_of(info: FieldInfo) -> object:
@@ -120,14 +138,14 @@ def _section(
     if not isinstance(raw, Mapping):
         yield _mismatch(path, "a mapping", raw)
         return
-    known = keys_of(section)
+    known, kinds = keys_of(section), _kinds_of(section)
     for key, value in raw.items():
         if not isinstance(key, str):
             yield FieldError(path, "a key must be text", "put it in quotes")
         elif key not in known:
             yield unknown_key(path, key, known)
         else:
-            yield from find_problems(value, known[key].type, path=child(path, key), partial=partial)
+            yield from _problems(value, kinds[key], child(path, key), partial=partial)
     for key, info in known.items():
         if info.required and key not in raw and not partial:
             yield FieldError(child(path, key), "missing", "it has no default")
@@ -137,29 +155,39 @@ def _mapping(raw: object, kind: Kind, path: str, *, partial: bool) -> Iterator[F
     if not isinstance(raw, Mapping):
         yield _mismatch(path, "a mapping", raw)
         return
-    key_type, value_type = get_args(kind.base)
+    if (problem := _wrong_size(raw, kind, path)) is not None:
+        yield problem
+        return
+    key_kind, value_kind = (kind_of(below) for below in get_args(kind.base))
     for key, value in raw.items():
         if not isinstance(key, str):
             yield FieldError(path, "a key must be text", "put it in quotes")
             continue
         below = child(path, key)
-        yield from find_problems(key, key_type, path=below)
-        yield from find_problems(value, value_type, path=below, partial=partial)
+        yield from _problems(key, key_kind, below, partial=False)
+        yield from _problems(value, value_kind, below, partial=partial)
 
 
 def _list(raw: object, kind: Kind, path: str) -> Iterator[FieldError]:
     if not isinstance(raw, list):
         yield _mismatch(path, "a list", raw)
         return
-    (item_type,) = get_args(kind.base)
-    found = False
+    if (problem := _wrong_size(raw, kind, path)) is not None:
+        yield problem
+        return
+    (item_kind,) = (kind_of(below) for below in get_args(kind.base))
     for index, item in enumerate(raw):
         # An item is replaced with its list, never removed by null: not partial.
-        for problem in find_problems(item, item_type, path=f"{path}[{index}]"):
-            found = True
-            yield problem
-    if not found:
-        yield from _leaf(raw, kind, path)  # how many there may be
+        yield from _problems(item, item_kind, f"{path}[{index}]", partial=False)
+
+
+def _wrong_size(raw: Sized, kind: Kind, path: str) -> FieldError | None:
+    """Looked at before the members, of which there may be too many to look at."""
+    if kind.fewest is not None and len(raw) < kind.fewest:
+        return FieldError(path, f"needs at least {kind.fewest}")
+    if kind.most is not None and len(raw) > kind.most:
+        return FieldError(path, f"holds at most {kind.most}, not {len(raw)}")
+    return None
 
 
 def _checked(raw: object, kind: Kind, path: str) -> Iterator[FieldError]:

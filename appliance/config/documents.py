@@ -20,6 +20,7 @@ from appliance.model.errors import ConfigInvalid, FieldError
 LARGEST = 1024 * 1024  # bytes; a config of a thousand templates has about half of that
 DEEPEST = 32  # levels of nesting
 MOST_VALUES = 50_000  # with every alias written out
+MOST_PROBLEMS = 100  # after so many, reading ends
 MOST_REPORTED = 20  # problems named in one message
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -257,6 +258,8 @@ class _Reader:
 
     def _problem(self, path: str, reason: str, remedy: str) -> None:
         self.problems.append(FieldError(path, reason, remedy))
+        if len(self.problems) >= MOST_PROBLEMS:
+            raise _Refused("", "too many problems", "mend these first")
 
 
 def _events(text: str) -> Iterator[Any]:

@@ -1,12 +1,13 @@
 """Text of a gateway config to frozen values, and the text that ``init`` writes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
-from appliance.config.checking import default_of, find_problems, keys_of
-from appliance.config.documents import invalid, scan_document, write_document
+from appliance.config.checking import default_of, first_problems, keys_of
+from appliance.config.documents import MOST_PROBLEMS, invalid, scan_document, write_document
 from appliance.config.rules import broken_rules
 from appliance.config.schema import AdminKeyConfig, GatewayConfig, Section
 from appliance.model.errors import FieldError
@@ -23,11 +24,11 @@ def parse_config(text: str, *, name: str) -> GatewayConfig:
     if not isinstance(raw, Mapping):
         reason = "the file is empty" if raw is None else "expected a mapping of settings"
         raise invalid(name, [FieldError("", reason, "openclawmu init writes one to start from")])
-    problems += find_problems(raw, GatewayConfig)
+    problems += first_problems(raw, GatewayConfig)
     if problems:
         raise invalid(name, problems, document.lines)
     config = _convert(raw, name)
-    problems = list(broken_rules(config))
+    problems = list(islice(broken_rules(config), MOST_PROBLEMS))
     if problems:
         raise invalid(name, problems, document.lines)
     return config

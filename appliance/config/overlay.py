@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from appliance.config.checking import find_problems
+from appliance.config.checking import find_problems, first_problems
 from appliance.config.documents import DEEPEST, LARGEST, invalid, read_document, write_document
 from appliance.config.schema import GatewayConfig, builtins
 from appliance.model.errors import AdminOnlyKey, FieldError
@@ -120,7 +120,7 @@ def effective(gateway: GatewayConfig, overlay: Mapping[str, Any]) -> GatewayConf
     """
     if not overlay:
         return gateway
-    problems = list(find_problems(_without_admin_keys(overlay), GatewayConfig, partial=True))
+    problems = first_problems(_without_admin_keys(overlay), GatewayConfig, partial=True)
     if problems:
         raise invalid("the tenant's config", problems)
     base = builtins(gateway)
@@ -160,7 +160,7 @@ def _check(raw: object, *, name: str, remedy: str, lines: Mapping[str, int]) -> 
             f"{prefix}only the operator may set {keys}; {remedy}",
             fields=[FieldError(key, "only the operator may set this", remedy) for key in refused],
         )
-    problems = list(find_problems(raw, GatewayConfig, partial=True))
+    problems = first_problems(raw, GatewayConfig, partial=True)
     if problems:
         raise invalid(name, problems, lines)
     return dict(raw)

@@ -129,10 +129,14 @@ class RateConfig(Section, frozen=True, kw_only=True):
         )
 
 
+FailoverChain = Annotated[list[ModelName], Meta(min_length=1, max_length=16)]
+
+
 class ModelsConfig(Section, frozen=True, kw_only=True):
     default: ModelOrAlias | None = None
-    aliases: dict[Alias, ModelName] = {}
-    failover: dict[ModelOrAlias, Annotated[list[ModelName], Meta(min_length=1, max_length=16)]] = {}
+    # A tenant sets these too, and whoever reads them pays for each entry.
+    aliases: Annotated[dict[Alias, ModelName], Meta(max_length=1000)] = {}
+    failover: Annotated[dict[ModelOrAlias, FailoverChain], Meta(max_length=1000)] = {}
     rate_card: dict[ModelName, RateConfig] = {}
     max_output_tokens: Count = 4096
     embedding: ModelOrAlias | None = None
@@ -162,7 +166,7 @@ class MemoryDefaults(Section, frozen=True, kw_only=True):
 
 
 class Defaults(Section, frozen=True, kw_only=True):
-    agents: dict[AgentId, AgentConfig] = {}
+    agents: Annotated[dict[AgentId, AgentConfig], Meta(max_length=200)] = {}
     session: SessionDefaults = SessionDefaults()
     tools: ToolDefaults = ToolDefaults()
     sandbox: SandboxDefaults = SandboxDefaults()

@@ -83,8 +83,9 @@ class StreamReader:
         if not _may_concern_us(block):
             self._estimate(block)
             return block
-        passed = []
-        for event in sse.split(block):
+        start = _first_concern(block)
+        passed = [block[:start]]
+        for event in sse.split(block[start:]):
             if self._look_at(event, include_usage=include_usage):
                 passed.append(event)
             if self.finished or self.failure is not None:
@@ -166,13 +167,26 @@ class StreamReader:
 
 def _may_concern_us(block: bytes) -> bool:
     # Four searches at memory speed for all events of one read at once; most
-    # reads of a stream hold nothing but text.
+    # reads hold nothing but text.
     return (
         b"[DONE]" in block
         or b'"error"' in block
         or (b'"usage"' in block and _USAGE.search(block) is not None)
         or (b"[]" in block and _NO_CHOICES.search(block) is not None)
     )
+
+
+def _first_concern(block: bytes) -> int:
+    """Return where the first event starts that may concern us: mostly near the end."""
+    if b"\r" in block:
+        return 0  # rare enough to look at each
+    places = [block.find(b"[DONE]"), block.find(b'"error"')]
+    places += [
+        match.start() for match in (_USAGE.search(block), _NO_CHOICES.search(block)) if match
+    ]
+    first = min(place for place in places if place >= 0)
+    before = block.rfind(b"\n\n", 0, first)
+    return before + 2 if before >= 0 else 0
 
 
 def _envelope(block: bytes) -> int | None:

@@ -53,7 +53,7 @@ class Budget:
         return tally.reserved_cost if self.in_money else tally.reserved_tokens
 
     def left(self, tally: Tally) -> int:
-        return self.limit - self.used(tally)
+        return self.limit - self.used(tally) - self.reserved(tally)
 
     def exceeded(self, tally: Tally, now_ns: int) -> ApplianceError:
         limit = render_limit(self.key, self.limit)

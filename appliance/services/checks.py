@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from appliance.config.fields import is_loopback, parse_bind
 from appliance.config.schema import GatewayConfig
 
 LOW_DISK_BYTES = 64 * 1024 * 1024  # below, a write may be cut off in the middle of a busy second
@@ -157,18 +156,6 @@ def admin_can_log_in(found: Installation) -> Finding:
     return Finding("admin key", Verdict.BROKEN, "nobody can administer this gateway", remedy)
 
 
-def door_is_safe(found: Installation) -> Finding:
-    if found.config is None:
-        return _unknown("bind address")
-    server = found.config.server
-    host, _ = parse_bind(server.bind)
-    if is_loopback(host) or server.tls is not None or server.behind_proxy:
-        return Finding("bind address", Verdict.OK, server.bind)
-    text = f"{server.bind} is open to the network without TLS"
-    remedy = "set server.tls, or server.behind_proxy behind a proxy that speaks TLS"
-    return Finding("bind address", Verdict.BROKEN, text, remedy)
-
-
 def proxies_are_named(found: Installation) -> Finding:
     if found.config is None:
         return _unknown("proxy")
@@ -234,7 +221,6 @@ INSTALLATION_CHECKS: tuple[Callable[[Installation], Finding], ...] = (
     secrets_are_private,
     secret_references_resolve,
     admin_can_log_in,
-    door_is_safe,
     proxies_are_named,
     a_model_answers,
     audit_chain_is_whole,

@@ -1,5 +1,6 @@
 """A straight completion: the caller's request to the model, the model's answer back."""
 
+from contextlib import aclosing
 from typing import Protocol
 
 from appliance.model.callers import Caller
@@ -44,8 +45,10 @@ class Completions:
         async with self._calls.open(tenant, caller, asked) as call:
             if request.stream:
                 await sink.begin(call)
-                async for events in call.reply.chunks(include_usage=request.include_usage):
-                    await sink.send(events)
+                chunks = call.reply.chunks(include_usage=request.include_usage)
+                async with aclosing(chunks):
+                    async for events in chunks:
+                        await sink.send(events)
             else:
                 body = await call.reply.completion()
         # Acknowledged means durable: the last bytes wait for the disk.

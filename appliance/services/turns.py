@@ -5,7 +5,7 @@ sessions run side by side up to its quota.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -174,19 +174,20 @@ class Turns:
 async def _relay(call: OpenCall, sink: TurnSink, text: list[str]) -> FinishReason:
     """Pass the answer on as it comes, collecting its text; return how it ended."""
     reason: FinishReason | None = None
-    async for deltas in call.reply.deltas():
-        shown: list[Delta] = []
-        for delta in deltas:
-            match delta:
-                case Finished():
-                    reason = delta.reason
-                case TextDelta(piece):
-                    text.append(piece)
-                    shown.append(delta)
-                case _:
-                    shown.append(delta)
-        if shown:
-            await sink.deltas(shown)
+    async with aclosing(call.reply.deltas()) as answer:
+        async for deltas in answer:
+            shown: list[Delta] = []
+            for delta in deltas:
+                match delta:
+                    case Finished():
+                        reason = delta.reason
+                    case TextDelta(piece):
+                        text.append(piece)
+                        shown.append(delta)
+                    case _:
+                        shown.append(delta)
+            if shown:
+                await sink.deltas(shown)
     if reason is None:
         raise UpstreamFailed("the model's answer broke off")
     return reason

@@ -203,12 +203,18 @@ class ConfinedDirectory:
             os.fsync(parent)
 
     def rename(self, old: str, new: str) -> None:
-        """Move what ``old`` names to ``new``, durably; a file there is replaced."""
+        """Move what ``old`` names to ``new``, durably.
+
+        A file there is replaced, and an empty directory by a directory; a
+        directory with something in it is :exc:`FileExistsError`.
+        """
         with self._parent_of(old) as (source, name), self._parent_of(new) as (target, new_name):
             try:
                 with full_disk_reported():
                     os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
             except OSError as exc:
+                if exc.errno == errno.ENOTEMPTY:
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new) from exc
                 if exc.errno in _IN_THE_WAY:
                     raise _refused(new, "cannot take its place: a directory is involved") from exc
                 raise
@@ -363,8 +369,8 @@ _REFUSALS = {
 }
 
 
-# A directory is replaced only by a directory, only if empty, never by its own part.
-_IN_THE_WAY = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EINVAL})
+# A directory is replaced only by a directory, and never by a part of itself.
+_IN_THE_WAY = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EINVAL})
 
 
 def _refused(relative: str, reason: str) -> PathRefused:

@@ -190,36 +190,6 @@ class Peers:
         return address is not None and any(address in network for network in self._trusted)
 
 
-class ProxySettings(Protocol):
-    @property
-    def behind_proxy(self) -> bool: ...
-    @property
-    def trusted_proxies(self) -> Iterable[str]: ...
-
-
-class Settings(Protocol):
-    """The config of the gateway, as far as it tells peers apart."""
-
-    @property
-    def server(self) -> ProxySettings: ...
-
-
-class CurrentPeers:
-    """The :class:`Peers` of the config that holds now; made anew only when it changes."""
-
-    def __init__(self, config: Callable[[], Settings]) -> None:
-        self._config = config
-        self._made: tuple[Settings, Peers] | None = None
-
-    def __call__(self) -> Peers:
-        config = self._config()
-        if self._made is None or self._made[0] is not config:
-            server = config.server
-            peers = Peers(behind_proxy=server.behind_proxy, trusted_proxies=server.trusted_proxies)
-            self._made = (config, peers)
-        return self._made[1]
-
-
 def _peer(scope: Scope) -> str:
     client = scope.get("client")
     if not client:

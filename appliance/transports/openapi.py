@@ -120,10 +120,16 @@ class _Schemas:
             for name in _PARAMETER.findall(route.path)
         ]
         in_query = [
-            {"name": name, "in": "query", "required": name in required, "schema": schema}
+            {"name": name, "in": "query", "required": name in required, "schema": _stated(schema)}
             for name, schema in query.get("properties", {}).items()
         ]
         return in_path + in_query
+
+
+def _stated(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter's schema: null is how it looks to us when nobody named it."""
+    named = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    return dict(named[0]) if len(named) == 1 else schema
 
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:

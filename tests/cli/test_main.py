@@ -1,7 +1,13 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
 import pytest
 from click.testing import CliRunner
 
 from appliance.cli.main import ENTRIES, main
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_help_lists_every_command_that_people_use() -> None:
@@ -28,3 +34,29 @@ def test_the_version_is_told() -> None:
     result = CliRunner().invoke(main, ["--version"])
 
     assert result.output.startswith("openclawmu, version ")
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        path = (*names, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *path)
+        else:
+            yield " ".join(path), command
+
+
+def test_the_manual_has_every_command_and_every_option() -> None:
+    manual = (DOCS / "cli.md").read_text()
+    for entry in ENTRIES:
+        if entry.hidden:
+            continue
+        assert f"`{entry.name}" in manual
+        if entry.name in {"serve", "demo"}:
+            continue
+        command = entry.load()
+        below = commands(command, entry.name) if isinstance(command, click.Group) else []
+        for name, each in [*below, (entry.name, command)]:
+            assert f"`{name}" in manual
+            for parameter in each.params:
+                if isinstance(parameter, click.Option):
+                    assert any(spelling in manual for spelling in parameter.opts), parameter.opts

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.config.checking import find_problems, is_section, keys_of, kind_of
-from appliance.config.documents import DEEPEST
+from appliance.config.documents import DEEPEST, MOST_PROBLEMS
 from appliance.config.loading import parse_config
 from appliance.config.overlay import (
     ADMIN_ONLY,
@@ -308,6 +308,29 @@ def test_every_mistake_of_an_overlay_is_reported() -> None:
     with pytest.raises(ConfigInvalid) as caught:
         check_overlay({"defalts": {}, "models": {"defualt": 1}}, caller_is_admin=False)
     assert {field.field for field in caught.value.fields} == {"defalts", "models.defualt"}
+
+
+def test_a_flood_of_mistakes_costs_no_more_than_a_hundred() -> None:
+    """Each suggestion is a search; sixty thousand of them would hold up every tenant."""
+    flood: dict[str, Any] = {f"modls{n}": {} for n in range(60_000)}
+    with pytest.raises(ConfigInvalid) as caught:
+        check_overlay(flood, caller_is_admin=False)
+    assert len(caught.value.fields) == MOST_PROBLEMS
+    assert "and 80 more" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("overlay", "key"),
+    [
+        ({"defaults": {"agents": {f"a{n}": {} for n in range(201)}}}, "defaults.agents"),
+        ({"models": {"aliases": {f"a{n}": "p/m" for n in range(1001)}}}, "models.aliases"),
+        ({"models": {"failover": {"a": ["p/m"] * 17}}}, "models.failover.a"),
+    ],
+)
+def test_a_tenant_s_settings_have_an_end(overlay: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigInvalid, match="holds at most") as caught:
+        check_overlay(overlay, caller_is_admin=False)
+    assert [field.field for field in caught.value.fields] == [key]
 
 
 def test_depth_is_refused_however_deep() -> None:

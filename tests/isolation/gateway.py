@@ -34,7 +34,7 @@ from appliance.storage.audit_log import AuditLog
 from appliance.storage.credentials import Vault
 from appliance.storage.state import StateDirectory
 from appliance.storage.tenant_records import TenantRecords
-from appliance.transports.callers import CurrentPeers
+from appliance.transports.callers import Peers
 from appliance.transports.control.app import build_app
 from appliance.transports.control.collaborators import ControlServices, GatewayFacts
 from appliance.transports.gateway import Gateway
@@ -156,7 +156,7 @@ async def open_house(path: Path) -> AsyncIterator[House]:
             metrics=Metrics(version="0", levels=_levels),
             access_log=Quiet(),
             config=lambda: config,
-            peers=CurrentPeers(lambda: config),
+            peers=lambda: Peers(behind_proxy=False, trusted_proxies=[]),
             clock=now,
             holds=registry.__contains__,
             control_plane_digest=lambda: hashlib.sha256(CONTROL_PLANE_TOKEN.encode()).digest(),
@@ -206,7 +206,11 @@ def _app(services: ControlServices, asleep: Asleep) -> Gateway:
     )
     chat = ChatRoute(door, asleep, nothing, nothing, services.clock)
     models = ModelsRoute(door, asleep, nothing, nothing)
-    raw: dict[str, Any] = {"/v1/chat/completions": chat, "/v1/models": models, "/v1/models/": models}
+    raw: dict[str, Any] = {
+        "/v1/chat/completions": chat,
+        "/v1/models": models,
+        "/v1/models/": models,
+    }
     return Gateway(raw, build_app(services))
 
 

@@ -9,7 +9,6 @@ from appliance.config.schema import (
     ModelsConfig,
     ProviderConfig,
     ServerConfig,
-    TlsConfig,
 )
 from appliance.services.checks import (
     INSTALLATION_CHECKS,
@@ -118,20 +117,6 @@ def test_each_thing_that_can_be_wrong_is_found(
     changes: dict[str, Any], name: str, expected: Verdict
 ) -> None:
     assert verdict(replace(SOUND, **changes), name) is expected
-
-
-@pytest.mark.parametrize(
-    ("server", "expected"),
-    [
-        ({"bind": "127.0.0.1:18789"}, Verdict.OK),
-        ({"bind": "[::1]:18789"}, Verdict.OK),
-        ({"bind": "0.0.0.0:18789"}, Verdict.BROKEN),
-        ({"bind": "0.0.0.0:18789", "behind_proxy": True}, Verdict.OK),
-        ({"bind": "0.0.0.0:443", "tls": TlsConfig(cert="/c", key="/k")}, Verdict.OK),
-    ],
-)
-def test_an_open_door_needs_tls(server: dict[str, Any], expected: Verdict) -> None:
-    assert verdict(with_server(**server), "bind address") is expected
 
 
 def test_a_proxy_that_nobody_named_is_noticed() -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,24 +64,31 @@ settles = st.builds(
     share=st.floats(0, 1),
     status=st.sampled_from([OutcomeStatus.OK, OutcomeStatus.CANCELLED, OutcomeStatus.FAILED]),
 )
-waits = st.builds(Wait, seconds=st.sampled_from([0.01, 1.0, 29.0, 61.0, 3_600.0, 40_000.0]))
-steps = st.lists(reserves | reserves | settles | settles | waits | st.just(Crash()), max_size=40)
+waits = st.builds(Wait, seconds=st.sampled_from([0.01, 0.5, 1.0, 29.0, 61.0, 3_600.0, 40_000.0]))
+# Mostly calls: what goes wrong takes a few of them to show.
+calls = st.tuples(st.integers(0, 9), reserves, settles, waits).map(
+    lambda drawn: drawn[1] if drawn[0] < 5 else drawn[2] if drawn[0] < 9 else drawn[3]
+)
+steps = st.lists(st.lists(calls, max_size=30), max_size=3).map(
+    lambda lives: [step for life in lives for step in (*life, Crash())]
+)
 
 
-def limit(most: int) -> st.SearchStrategy[int | None]:
-    return st.none() | st.integers(0, most)
-
-
-quotas = st.builds(
-    Quotas,
-    tokens_per_day=limit(400),
-    tokens_per_month=limit(600),
-    cost_per_day=limit(400_000),
-    cost_per_month=limit(600_000),
-    requests_per_minute=limit(6),
-    requests_per_hour=limit(12),
-    tokens_per_minute=limit(300),
-    concurrent_requests=limit(4),
+# One or two limits at a time: with all of them, one hides the others.
+MOST = {
+    "tokens_per_day": 400,
+    "tokens_per_month": 600,
+    "cost_per_day": 400_000,
+    "cost_per_month": 600_000,
+    "requests_per_minute": 6,
+    "requests_per_hour": 12,
+    "tokens_per_minute": 300,
+    "concurrent_requests": 4,
+}
+quotas = (
+    st.sets(st.sampled_from(sorted(MOST)), max_size=2)
+    .flatmap(lambda keys: st.fixed_dictionaries({key: st.integers(0, MOST[key]) for key in keys}))
+    .map(lambda limits: Quotas(**limits))
 )
 
 
@@ -208,6 +216,13 @@ class World:
     def _count(self, reservation: Reservation, usage: TokenUsage) -> None:
         when, _ = self.minute_tokens[reservation.id]
         self.minute_tokens[reservation.id] = (when, usage.total)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fold_often() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("appliance.storage.ledger.FOLD_EVERY", 3)
+        yield
 
 
 @contextmanager

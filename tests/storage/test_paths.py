@@ -351,9 +351,11 @@ def test_a_rename_replaces_a_file_and_not_a_directory(root: TenantRoot) -> None:
     root.rename("a", "workspace/b")
     assert read(root, "workspace/b") == b"1"
     root.mkdir("full/below")
-    for old, new in (("workspace/b", "full"), ("workspace", "full"), ("full", "full/below/x")):
+    for old, new in (("workspace/b", "full"), ("full", "workspace/b"), ("full", "full/below/x")):
         with pytest.raises(PathRefused):
             root.rename(old, new)
+    with pytest.raises(FileExistsError):
+        root.rename("workspace", "full")
 
 
 def test_leftovers_of_a_crash_go_with_the_next_write(root: TenantRoot, inside: Path) -> None:

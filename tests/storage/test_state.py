@@ -53,6 +53,8 @@ def test_the_path_may_be_a_link_of_the_operator_s(state: StateDirectory, path: P
     path.with_name("link").symlink_to(path)
     with StateDirectory.open(path.with_name("link")) as linked:
         assert linked.tenants() == ["acme"]
+        with linked.tenant_root("acme") as root:
+            assert root.sqlite_path("db") == f"{path}/tenants/acme/db"
 
 
 @pytest.mark.parametrize("bits", [0o770, 0o707, 0o777, 0o1777])

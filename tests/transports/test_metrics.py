@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.model.spending import OutcomeStatus
 from appliance.model.usage import TokenUsage
 from appliance.transports.metrics import PREFIX, Levels, Metrics
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def levels() -> Levels:
@@ -124,3 +128,14 @@ def test_openmetrics_comes_when_asked_for() -> None:
 
     assert content.endswith(b"# EOF\n")
     assert media_type.startswith("application/openmetrics-text")
+
+
+def test_the_manual_has_every_series() -> None:
+    counted = metrics(per_tenant=True)
+    manual = (DOCS / "metrics.md").read_text()
+    text = counted.render("")[0].decode()
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+
+    assert names
+    for name in names:
+        assert f"`{name}`" in manual

@@ -1,12 +1,17 @@
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from appliance.model import errors
 from appliance.transports.control.route import Route, Who
 from appliance.transports.control.table import ROUTES
 from appliance.transports.openapi import document, statuses
+from appliance.transports.problems import MalformedBody, SlowBody
 from tests.transports.control.bench import Bench
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,7 @@ def test_a_query_is_a_list_of_parameters(openapi: dict[str, Any]) -> None:
     parameters = openapi["paths"]["/v1/usage"]["get"]["parameters"]
 
     assert [each["name"] for each in parameters] == ["from", "to", "granularity", "group_by"]
+    assert parameters[0]["schema"]["type"] == "string"
     assert parameters[2]["schema"]["enum"] == ["day", "hour", "month"]
     assert not any("Query" in name for name in openapi["components"]["schemas"])
 
@@ -108,3 +114,13 @@ async def test_the_page_lists_every_route_and_brings_nothing_foreign() -> None:
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     for route in ROUTES:
         assert f"{route.method} {route.path}" in response.text
+
+
+def test_the_manual_has_every_route_and_every_code() -> None:
+    manual = (DOCS / "api.md").read_text()
+    codes = {each.code for each in vars(errors).values() if hasattr(each, "code")}
+
+    for route in ROUTES:
+        assert f"`{route.method} {route.path}`" in manual
+    for code in codes | {MalformedBody.code, SlowBody.code, "internal"}:
+        assert f"`{code}`" in manual

@@ -19,12 +19,16 @@ from appliance.transports.control.table import ROUTES
 
 # What a reader that stops reading may hold on to: its one answer, this long.
 _RESPONSE_SECONDS = 120
+_NOT_HERE = 1008  # policy violation; before the handshake the server makes it a 403
 
 
 class ControlApp(QuartTrio):
     """Quart-Trio, less what it would answer in HTML or by itself."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _NOT_HERE})
+            return
         # The dispatcher in front has noted when the request arrived; alone, it is now.
         scope.setdefault(ACCEPTED_AT, perf_counter())
         await super().__call__(scope, receive, send)

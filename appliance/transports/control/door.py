@@ -71,6 +71,9 @@ class ControlDoor:
                 )
                 or error
             )
+        expected = problems.find_expected(error)
+        if expected is not None:
+            self._services.metrics.refused(expected.code)
         problem = problems.problem_of(error, request_id=request_id_of(_scope(request)))
         answer = Answer(
             problem.encode(), media_type=problems.MEDIA_TYPE, headers=dict(problem.headers)
@@ -186,7 +189,7 @@ def _response(request: Request, answer: Answer, status: int) -> Response:
     response.headers["cache-control"] = "no-store"
     for name, value in answer.headers.items():
         response.headers[name] = value
-    if status == HTTPStatus.NO_CONTENT:
+    if status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
         response.headers.pop("content-type", None)
         response.headers.pop("content-length", None)
     elif request.method == "HEAD":

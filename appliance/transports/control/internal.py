@@ -60,6 +60,7 @@ async def create(call: Call[InternalTenantCreate, NoQuery]) -> InternalTenantCre
 async def delete(call: Call[NoBody, TenantDeleteQuery]) -> InternalTenantDeleted:
     erase = call.query.delete_data
     await call.services.tenants.delete(call.caller, call.tenant, delete_data=erase)
+    call.services.metrics.forget(call.tenant)
     return InternalTenantDeleted(id=call.tenant, deleted=True, data_deleted=erase)
 
 

@@ -62,6 +62,7 @@ async def update(call: Call[TenantUpdate, NoQuery]) -> TenantView:
 
 async def delete(call: Call[NoBody, TenantDeleteQuery]) -> None:
     await call.services.tenants.delete(call.caller, call.tenant, delete_data=call.query.delete_data)
+    call.services.metrics.forget(call.tenant)
 
 
 ROUTES = (

@@ -37,7 +37,7 @@ from appliance.services.token_index import TokenIndex
 from appliance.services.usage_reports import UsageLine, UsageSums, UsageTable
 from appliance.storage.credentials import ProviderEntry
 from appliance.storage.usage import Granularity
-from appliance.transports.callers import CurrentPeers
+from appliance.transports.callers import Peers
 from appliance.transports.control.app import build_app
 from appliance.transports.control.collaborators import ControlServices, GatewayFacts
 from appliance.transports.control.route import Route
@@ -360,7 +360,7 @@ class Bench:
             metrics=self.metrics,
             access_log=self.lines,
             config=lambda: self.config,
-            peers=CurrentPeers(lambda: self.config),
+            peers=self._peers,
             clock=clock,
             holds=lambda tenant: tenant in self.tenants.records,
             control_plane_digest=lambda: hashlib.sha256(CONTROL_PLANE_TOKEN.encode()).digest(),
@@ -401,6 +401,10 @@ class Bench:
 
     def admin(self, **options: Any) -> httpx.AsyncClient:
         return self.client(ADMIN.text, **options)
+
+    def _peers(self) -> Peers:
+        server = self.config.server
+        return Peers(behind_proxy=server.behind_proxy, trusted_proxies=server.trusted_proxies)
 
     def _levels(self) -> Levels:
         return Levels(

@@ -302,6 +302,17 @@ async def test_a_change_that_hangs_is_given_up(bench: Bench, autojump_clock: Moc
     assert trio.current_time() == 60
 
 
+async def test_a_websocket_is_turned_away(bench: Bench) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await bench.app()({"type": "websocket", "path": "/v1/tenants"}, None, send)
+
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
 async def test_each_request_is_logged_once_without_its_query(bench: Bench) -> None:
     async with bench.client() as client:
         await client.get("/login", params={"ticket": "ticket_secret"})

@@ -89,3 +89,11 @@ async def test_a_tenant_leaves_its_data_behind_unless_told_otherwise(bench: Benc
     assert kept.status_code == erased.status_code == 204
     assert kept.content == b""
     assert [verb for verb, _, _ in bench.tenants.calls] == ["delete False", "delete True"]
+
+
+async def test_a_refusal_is_counted_by_its_code(bench: Bench) -> None:
+    async with bench.client() as client:
+        await client.get("/v1/tenants")
+
+    text = bench.metrics.render("")[0].decode()
+    assert 'openclawmu_refusals_total{code="token-rejected"} 1.0' in text

@@ -1,0 +1,1 @@
+"""The whole gateway in the test's own process, over loopback, in front of the stub provider."""
