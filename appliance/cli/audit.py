@@ -8,7 +8,7 @@ import click
 
 from appliance.cli.client import Gateway, json_option, talks_to_gateway
 from appliance.cli.exits import Exit, failed
-from appliance.cli.output import hint, print_json, print_table
+from appliance.cli.output import hint, moment, print_json, print_table
 from appliance.cli.parameters import TENANT
 from appliance.cli.state import require_state, state_option
 from appliance.model.errors import ApplianceError
@@ -72,4 +72,4 @@ def _row(entry: dict[str, Any]) -> list[object]:
     actor = entry["actor"]
     who = f"{actor['kind']} {actor['id']}"
     keys = ("tenant", "action", "target", "result", "ip")
-    return [entry["ts"], who, *(entry[key] for key in keys)]
+    return [moment(entry["ts"]), who, *(entry[key] for key in keys)]

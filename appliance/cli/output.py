@@ -4,9 +4,7 @@ Only results go to stdout. Hints and progress go to stderr, so that
 ``openclawmu tenants create acme | tail -1`` is the token and nothing else.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import click
 import msgspec
@@ -14,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Row = Mapping[str, Any]
+_WIDE = 1000  # columns
 
 
 def print_json(value: object) -> None:
@@ -53,8 +51,14 @@ def hint(text: str) -> None:
 
 
 def stdout() -> Console:
-    # Made anew each time: tests and pipes exchange sys.stdout.
-    return Console(highlight=False, soft_wrap=not _is_terminal())
+    # Made anew each time: tests and pipes exchange sys.stdout. Wider than any
+    # screen, because an id that was broken in two cannot be copied.
+    return Console(highlight=False, width=_WIDE)
+
+
+def moment(text: str | None) -> str | None:
+    """A time of the gateway as people read it: UTC, to the minute."""
+    return None if text is None else f"{text[:10]} {text[11:16]}Z"
 
 
 def shown(value: object) -> Text:
@@ -69,7 +73,3 @@ def shown(value: object) -> Text:
         case _:
             text = str(value)
     return Text("".join(char if char.isprintable() else "�" for char in text))
-
-
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from appliance.cli.client import Gateway, json_option, talks_to_gateway
-from appliance.cli.output import hint, print_facts, print_json, print_secret, print_table
+from appliance.cli.output import hint, moment, print_facts, print_json, print_secret, print_table
 from appliance.cli.parameters import DURATION, QUOTA, TENANT
 
 
@@ -62,7 +62,7 @@ async def list_all(gateway: Gateway, *, query: str | None, as_json: bool) -> Non
         "Tenants",
         ("id", "name", "state", "tokens", "created"),
         [
-            (each["id"], each["name"], _state(each), each["tokens"], each["created_at"])
+            (each["id"], each["name"], _state(each), each["tokens"], moment(each["created_at"]))
             for each in found
         ],
     )
@@ -85,7 +85,7 @@ async def info(gateway: Gateway, *, tenant: str, as_json: bool) -> None:
             "id": record["id"],
             "name": record["name"],
             "state": _state(record),
-            "created": record["created_at"],
+            "created": moment(record["created_at"]),
             "tokens": record["tokens"],
             **{key: value for key, value in limits.items() if value is not None},
         }

@@ -1,11 +1,12 @@
 """``openclawmu tokens``: the tokens of a tenant."""
 
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from appliance.cli.client import Gateway, json_option, talks_to_gateway
-from appliance.cli.output import hint, print_json, print_secret, print_table
+from appliance.cli.output import hint, moment, print_json, print_secret, print_table
 from appliance.cli.parameters import DURATION, TENANT
 from appliance.model.tokens import Scope
 
@@ -58,9 +59,7 @@ async def list_all(gateway: Gateway, *, tenant: str, as_json: bool) -> None:
         print_json(found)
         return
     columns = ("id", "label", "scopes", "created", "expires", "last used")
-    keys = ("id", "label", "scopes", "created_at", "expires_at", "last_used_at")
-    rows = [[token[key] for key in keys] for token in found["tokens"]]
-    print_table(f"Tokens of {tenant}", columns, rows)
+    print_table(f"Tokens of {tenant}", columns, [_row(token) for token in found["tokens"]])
 
 
 @tokens.command(help="End a token and everything that runs with it.")
@@ -70,3 +69,9 @@ async def list_all(gateway: Gateway, *, tenant: str, as_json: bool) -> None:
 async def revoke(gateway: Gateway, *, tenant: str, token_id: str) -> None:
     await gateway.delete(f"/v1/tenants/{tenant}/tokens/{quote(token_id, safe='')}")
     hint(f"{token_id} is revoked.")
+
+
+def _row(token: dict[str, Any]) -> list[object]:
+    times = ("created_at", "expires_at", "last_used_at")
+    named = [token[key] for key in ("id", "label", "scopes")]
+    return [*named, *(moment(token[key]) for key in times)]

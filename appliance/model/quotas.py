@@ -8,6 +8,8 @@ from appliance.model.money import format_amount, parse_amount
 from appliance.model.spelling import nearest
 
 _MOST = 2**53 - 1  # what every JSON reader can hold
+_MOST_ERRORS = 50
+_QUOTED = 80  # characters of a key in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,9 @@ def parse_quotas(raw: Mapping[str, object], *, path: str = "quotas") -> dict[str
     parsed: dict[str, int | None] = {}
     errors: list[FieldError] = []
     for key, value in raw.items():
-        field = f"{path}.{key}"
+        if len(errors) >= _MOST_ERRORS:
+            break  # looking for what each of a thousand keys may have meant takes seconds
+        field = f"{path}.{key[:_QUOTED]}"
         if key not in QUOTA_KEYS:
             near = nearest(key, QUOTA_KEYS)
             remedy = f"did you mean {near!r}?" if near else f"valid keys: {', '.join(QUOTA_KEYS)}"

@@ -16,6 +16,7 @@ from appliance.model.ids import is_tenant_id
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 # The operator may choose an admin key (OPENCLAW_ADMIN_KEY), so only its length is bounded.
 _ADMIN_SECRET = re.compile(r"[\x21-\x7e]{8,256}", re.ASCII)
+_STORED = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _LONGEST = 512  # characters; nothing we issue comes near
 
 
@@ -93,10 +94,10 @@ def stored_digest(value: bytes) -> str:
 
 def parse_stored_digest(text: str) -> bytes:
     """The opposite of :func:`stored_digest`; raise :exc:`ValueError` for anything else."""
-    algorithm, _, value = text.partition(":")
-    if algorithm != "sha256" or len(value) != 64:
+    # A pattern, because bytes.fromhex reads past spaces and so returns less.
+    if _STORED.fullmatch(text) is None:
         raise ValueError("a hash reads sha256:<64 hex digits>")
-    return bytes.fromhex(value)
+    return bytes.fromhex(text.removeprefix("sha256:"))
 
 
 @dataclass(frozen=True, slots=True)

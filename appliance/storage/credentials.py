@@ -26,8 +26,10 @@ from appliance.model.errors import (
     InvalidRequest,
     Kind,
     NotFound,
+    TooLarge,
     Unavailable,
 )
+from appliance.storage.paths import PathRefused
 
 _KEK_FILE = "secrets/kek"
 _KEK_PREFIX = b"openclawmu-kek-v1:"
@@ -182,13 +184,12 @@ class CredentialStore:
         return ProviderCredential(provider, stored.dialect, stored.base_url, api_key)
 
     def list(self) -> list[ProviderEntry]:
-        """Which providers there are keys for; the keys stay sealed."""
-        entries = []
-        for provider in _providers(self._root):
-            stored = self._read(provider)
-            if stored is not None:
-                entries.append(ProviderEntry(provider, stored.dialect, stored.base_url))
-        return entries
+        """Which providers there are keys for; the keys stay sealed.
+
+        One that is damaged is listed too, without its address: it must not
+        hide the others, nor look as if there were none.
+        """
+        return [self._entry(provider) for provider in _providers(self._root)]
 
     def delete(self, provider: str) -> None:
         """Forget the key for ``provider``; :exc:`NotFound` if there is none."""
@@ -197,15 +198,26 @@ class CredentialStore:
         except FileNotFoundError:
             raise NotFound(f"there is no key for provider {provider!r}") from None
 
-    def _read(self, provider: str) -> _Stored | None:
+    def _entry(self, provider: str) -> ProviderEntry:
         try:
-            data = self._root.read_bytes(_path(provider), limit=_LARGEST)
+            stored = self._read(provider)
+        except CredentialDamaged:
+            stored = None
+        if stored is None:
+            return ProviderEntry(provider, None, None)
+        return ProviderEntry(provider, stored.dialect, stored.base_url)
+
+    def _read(self, provider: str) -> _Stored | None:
+        path = _path(provider)
+        try:
+            data = self._root.read_bytes(path, limit=_LARGEST)
+            document = read_document(data.decode(), name=path)
+            return msgspec.convert(document.value, _Stored)
         except FileNotFoundError:
             return None
-        try:
-            document = read_document(data.decode(), name=_path(provider))
-            return msgspec.convert(document.value, _Stored)
-        except (UnicodeDecodeError, ConfigInvalid, msgspec.ValidationError):
+        except (
+            PathRefused, TooLarge, UnicodeDecodeError, ConfigInvalid, msgspec.ValidationError
+        ):  # fmt: skip
             raise CredentialDamaged(
                 f"the stored key for {provider!r} cannot be read; set it again"
             ) from None

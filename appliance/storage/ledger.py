@@ -243,7 +243,7 @@ class LedgerStore:
         ``first_open`` is the oldest call under way: entries may still be
         written from there on, so folding stops before it.
         """
-        upto = self._last_id
+        upto = self._last_id if first_open is None else first_open - 1
 
         def fold(tx: Connection) -> None:
             tx.execute(_FOLD, (_folded_upto(tx), upto))

@@ -121,8 +121,9 @@ class Supervisor:
         return await runtime.perform(partial(work, runtime), caller=caller, left=left)
 
     @property
-    def awake(self) -> tuple[str, ...]:
-        return tuple(tenant for tenant, flat in self._flats.items() if flat.awake is not None)
+    def awake(self) -> list[str]:
+        """The tenants that take work now."""
+        return [tenant for tenant, flat in self._flats.items() if flat.awake is not None]
 
     # -- for the services (``Running``) ----------------------------------
 

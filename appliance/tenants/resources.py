@@ -79,9 +79,15 @@ class TenantResources:
         return self._settings.config
 
     def provider_key(self, provider: str) -> str | None:
-        """The tenant's own key for ``provider``, None to use the gateway's."""
+        """The tenant's own key for a provider of the gateway, None to use the gateway's.
+
+        A key that was given for another address never goes to this one, and
+        the tenant's calls not out on the operator's key instead: it is empty.
+        """
         credential = self._settings.credentials.get(provider)
-        return None if credential is None else credential.api_key
+        if credential is None or provider in self._settings.own:
+            return None
+        return "" if _has_own_address(credential) else credential.api_key
 
     def own_provider(self, provider: str) -> Provider | None:
         """A provider at an address that this tenant gave; built when it is first asked for."""
@@ -136,13 +142,17 @@ class _Settings:
         self.own = {
             name: credential
             for name, credential in credentials.items()
-            if credential.base_url is not None and name not in config.providers
+            if _has_own_address(credential) and name not in config.providers
         }
         self.config = _with_own_providers(config, self.own)
 
     @property
     def limits(self) -> Quotas:
         return self.record.limits(quota_defaults(self.config))
+
+
+def _has_own_address(credential: ProviderCredential) -> bool:
+    return credential.dialect is not None or credential.base_url is not None
 
 
 def _with_own_providers(

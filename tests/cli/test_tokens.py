@@ -25,7 +25,10 @@ def test_a_scope_is_one_of_a_few(cli: Cli) -> None:
 def test_list_shows_ids_and_scopes(cli: Cli) -> None:
     cli.bench.tenants.add("acme", Scope.CHAT)
 
-    assert "tok_acme_0" in cli.ok("tokens", "list", "acme")
+    printed = cli.ok("tokens", "list", "acme")
+    assert printed.splitlines()[-1].split() == [
+        *("tok_acme_0", "chat", "2026-11-21", "12:00Z", "-", "-")
+    ]
     (token,) = json.loads(cli.ok("tokens", "list", "acme", "--json"))["tokens"]
     assert token["scopes"] == ["chat"]
 

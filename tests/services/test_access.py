@@ -22,9 +22,9 @@ OTHER = TenantToken("other", "o" * 43)
 ADMIN = AdminKey("correct:horse:battery")
 
 
-def token(secret: TenantToken, token_id: str = "tok_1", **fields: object) -> TokenRecord:
+def token(secret: TenantToken, name: str = "tok_1", **fields: object) -> TokenRecord:
     record = TokenRecord(
-        id=token_id,
+        id=name,
         label="",
         digest=secret.digest(),
         scopes=frozenset({Scope.CHAT}),
@@ -87,17 +87,18 @@ def test_a_token_is_its_tenant_its_id_and_its_scopes(access: Access, text: str |
 @pytest.mark.parametrize(
     "garbage",
     [
-        None, "", b"", " ", ":", "::", "tenant", "tenant:", "tenant::", "tenant:acme", "tenant:acme:",
-        "tenant:acme:" + "x" * 43, "tenant:acme:" + "S" * 43, "tenant:nobody:" + "s" * 43,
-        "tenant:other:" + "s" * 43, "tenant:constructor:x", "tenant:__proto__:x", "tenant:../acme:x",
-        "tenant:ACME:" + "s" * 43, "Tenant:acme:" + "s" * 43, "acme:" + "s" * 43,
-        " tenant:acme:" + "s" * 43, "tenant:acme:" + "s" * 43 + " ", "tenant:acme:" + "s" * 43 + ":",
+        None, "", b"", " ", ":", "::", "tenant", "tenant:", "tenant::", "tenant:acme",
+        "tenant:acme:", "tenant:acme:" + "x" * 43, "tenant:acme:" + "S" * 43,
+        "tenant:nobody:" + "s" * 43, "tenant:other:" + "s" * 43, "tenant:constructor:x",
+        "tenant:__proto__:x", "tenant:../acme:x", "tenant:ACME:" + "s" * 43,
+        "Tenant:acme:" + "s" * 43, "acme:" + "s" * 43, " tenant:acme:" + "s" * 43,
+        "tenant:acme:" + "s" * 43 + " ", "tenant:acme:" + "s" * 43 + ":",
         "tenant:acme:" + "s" * 43 + "\n", "tenant:acmé:" + "s" * 43, "tenant:acme:" + "é" * 43,
-        "tenant:acme:\ud800", "\x00", "tenant:acme:\x00" + "s" * 43, b"\xff\xfe", b"tenant:acme:\xff",
-        "x" * 1_000_000, "tenant:acme:" + "s" * 1_000_000, b"tenant:acme:" + b"s" * 1_000_000,
-        "admin", "admin:", "admin:x", "admin:correct:horse", "admin:correct:horse:battery ",
-        "Admin:correct:horse:battery", "ticket_" + "s" * 43, "tok_1",
-        "v1.acme.tok_1." + "A" * 43,
+        "tenant:acme:\ud800", "\x00", "tenant:acme:\x00" + "s" * 43, b"\xff\xfe",
+        b"tenant:acme:\xff", "x" * 1_000_000, "tenant:acme:" + "s" * 1_000_000,
+        b"tenant:acme:" + b"s" * 1_000_000, "admin", "admin:", "admin:x", "admin:correct:horse",
+        "admin:correct:horse:battery ", "Admin:correct:horse:battery", "ticket_" + "s" * 43,
+        "tok_1", "v1.acme.tok_1." + "A" * 43,
     ],
 )  # fmt: skip
 def test_whatever_else_is_presented_is_refused_in_the_same_words(
@@ -160,9 +161,7 @@ def test_the_tokens_of_a_disabled_tenant_are_unknown(access: Access, index: Toke
     assert access.authenticate(OTHER.text).tenant == "other"
 
 
-def test_what_was_revoked_is_refused_and_the_rest_is_not(
-    access: Access, index: TokenIndex
-) -> None:
+def test_what_was_revoked_is_refused_and_the_rest_is_not(access: Access, index: TokenIndex) -> None:
     second = TenantToken("acme", "t" * 43)
     index.put(tenant("acme", token(SECRET), token(second, "tok_9")))
     caller = access.authenticate(SECRET.text)
@@ -214,8 +213,9 @@ def test_an_admin_is_told_of_a_tenant_that_cannot_be(access: Access, text: str) 
 
 def test_there_may_be_several_admin_keys_and_each_can_go(access: Access) -> None:
     second = AdminKey.generate()
-    first, other = Key("first", stored_digest(ADMIN.digest())), Key(
-        "second", stored_digest(second.digest())
+    first, other = (
+        Key("first", stored_digest(ADMIN.digest())),
+        Key("second", stored_digest(second.digest())),
     )
     access.use_admin_keys([first, other])
     callers = [access.authenticate(ADMIN.text), access.authenticate(second.text)]

@@ -1,8 +1,8 @@
 """Tenants: made, looked at, changed, ended; and what a broken one does to the others."""
 
 import json
-import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -198,17 +198,15 @@ async def test_bad_input_makes_no_tenant(
         await tenancy.tenants.create(ADMIN, **wanted)  # type: ignore[arg-type] # bad on purpose
 
     assert tenancy.audit.names == []
-    assert os.listdir(tenancy.state.path / "tenants") == []
+    assert list((tenancy.state.path / "tenants").iterdir()) == []
 
 
 async def test_only_one_of_many_who_want_an_id_gets_it(tenancy: Tenancy) -> None:
     made: list[str] = []
 
     async def make() -> None:
-        try:
+        with suppress(AlreadyExists):
             made.append((await tenancy.make()).token_text)
-        except AlreadyExists:
-            pass
 
     async with trio.open_nursery() as nursery:
         for _ in range(10):
@@ -510,7 +508,9 @@ async def test_many_changes_at_once_lose_none(tenancy: Tenancy) -> None:
 
     async with trio.open_nursery() as nursery:
         for number in range(10):
-            nursery.start_soon(partial(tenancy.tenants.create_token, ADMIN, "acme", label=f"{number}"))
+            nursery.start_soon(
+                partial(tenancy.tenants.create_token, ADMIN, "acme", label=f"{number}")
+            )
             nursery.start_soon(tenancy.tenants.put_quotas, ADMIN, "acme", {"channels": number})
             nursery.start_soon(partial(tenancy.tenants.update, ADMIN, "acme", name=f"n{number}"))
 

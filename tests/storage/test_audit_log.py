@@ -319,7 +319,7 @@ def test_a_line_torn_by_a_crash_is_kept_marked_and_explained(state: StateDirecto
 
         found = verify_state(state)
         assert found.is_intact
-        first, torn, repaired, third = lines(state)
+        _, torn, repaired, third = lines(state)
         assert torn == whole[second:cut] + b"\n"
         assert parse_line(repaired[:-1]).action == REPAIRED
         assert parse_line(third[:-1]).seq == 3
@@ -379,7 +379,7 @@ def test_on_a_full_disk_nothing_is_written_and_nothing_is_lost(
     before = path(state).read_bytes()
 
     with monkeypatch.context() as patch:
-        patch.setattr(audit_log.os, "write", FullDisk(after))
+        patch.setattr(os, "write", FullDisk(after))
         with pytest.raises(DiskFull):
             log.append([draft(2), draft(3)])
     assert path(state).read_bytes() == before
@@ -398,7 +398,7 @@ def test_a_failed_sync_counts_as_not_written(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(audit_log.os, "fdatasync", fail)
+        patch.setattr(os, "fdatasync", fail)
         with pytest.raises(OSError, match="Input/output"):
             log.append([draft(2)])
 
@@ -450,7 +450,7 @@ def test_the_tail_of_no_log_is_empty(log: AuditLog) -> None:
 def test_the_tail_is_the_same_wherever_the_blocks_end(
     log: AuditLog, state: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chance = random.Random(1)
+    chance = random.Random(1)  # noqa: S311 - a test's dice
     log.append([draft(n, pad="x" * chance.randrange(50)) for n in range(40)])
     for size in (1, 7, 100, 499, 500, 501, 4096, 10**6):
         monkeypatch.setattr(audit_log, "_BLOCK", size)

@@ -171,8 +171,20 @@ def test_a_damaged_file_is_said_to_be_damaged(
         store.get("openai")
     assert "set it again" in caught.value.detail
     assert "sk-plain" not in caught.value.detail
+    assert [entry.provider for entry in store.list()] == ["openai"]  # seen, to be set again
     store.set(OURS)
     assert store.get("openai") == OURS
+
+
+def test_a_link_in_place_of_a_key_is_a_damaged_key(
+    store: CredentialStore, state: StateDirectory
+) -> None:
+    store.set(OURS)
+    file_of(state).rename(file_of(state, provider="mine"))
+    file_of(state).symlink_to("provider-mine.yaml")
+    with pytest.raises(CredentialDamaged):
+        store.get("openai")
+    assert {entry.provider for entry in store.list()} == {"mine", "openai"}
 
 
 def test_any_flipped_byte_of_a_sealed_key_is_noticed() -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -139,10 +140,8 @@ def test_whatever_is_in_the_file_it_is_a_record_or_broken(data: bytes) -> None:
 def test_a_flipped_byte_is_a_record_or_broken(position: int, value: int) -> None:
     data = bytearray(render_record(ACME))
     data[position % len(data)] = value
-    try:
+    with suppress(TenantBroken):
         parse_record(bytes(data), tenant="acme")
-    except TenantBroken:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -249,7 +248,7 @@ def test_a_tenant_made_again_has_nothing_of_the_one_before(
 
     records.create(replace(ACME, name="Second"), {})
 
-    assert os.listdir(path_of(state, "acme").parent) == [FILE]
+    assert [path.name for path in path_of(state, "acme").parent.iterdir()] == [FILE]
 
 
 def test_an_id_is_taken_by_whatever_is_there(state: StateDirectory, records: TenantRecords) -> None:

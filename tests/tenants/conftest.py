@@ -110,10 +110,7 @@ def clock_from(start: datetime) -> Callable[[], datetime]:
 
 
 @pytest.fixture
-async def house(autojump_clock: trio.testing.MockClock) -> AsyncIterator[House]:
-    with trio.fail_after(100_000):
-        async with trio.open_nursery() as nursery:
-            house = House()
-            await nursery.start(house.supervisor.run)
-            yield house
-            nursery.cancel_scope.cancel()
+async def house(nursery: trio.Nursery) -> House:
+    house = House()
+    await nursery.start(house.supervisor.run)
+    return house

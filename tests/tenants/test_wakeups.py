@@ -1,7 +1,6 @@
 """When which tenant has to be awake: one heap, in the right order, without leaks."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import trio
@@ -125,11 +124,13 @@ def test_it_agrees_with_a_plain_dictionary(
 
 
 @pytest.fixture
-def running(autojump_clock: MockClock) -> WakeTimes:
+def running() -> WakeTimes:
     return WakeTimes(clock=clock_from(START))
 
 
-async def test_waiting_ends_when_the_first_is_due(running: WakeTimes) -> None:
+async def test_waiting_ends_when_the_first_is_due(
+    running: WakeTimes, autojump_clock: MockClock
+) -> None:
     running.register("acme", at(100))
     running.register("other", at(500))
 
@@ -138,7 +139,7 @@ async def test_waiting_ends_when_the_first_is_due(running: WakeTimes) -> None:
 
 
 async def test_an_earlier_time_shortens_a_wait_that_is_under_way(
-    running: WakeTimes, nursery: trio.Nursery
+    running: WakeTimes, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     running.register("late", at(50))
     due: list[tuple[float, list[str]]] = []
@@ -156,7 +157,7 @@ async def test_an_earlier_time_shortens_a_wait_that_is_under_way(
 
 
 async def test_an_empty_heap_waits_for_the_first(
-    running: WakeTimes, nursery: trio.Nursery
+    running: WakeTimes, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     due: list[str] = []
 
@@ -171,7 +172,9 @@ async def test_an_empty_heap_waits_for_the_first(
     assert due == ["acme"]
 
 
-async def test_what_is_overdue_is_due_at_once(running: WakeTimes) -> None:
+async def test_what_is_overdue_is_due_at_once(
+    running: WakeTimes, autojump_clock: MockClock
+) -> None:
     running.register("acme", START - timedelta(days=1))
 
     assert await running.wait_due() == ["acme"]
@@ -202,8 +205,3 @@ async def test_a_wall_clock_that_jumps_is_noticed_within_a_minute(
 
     assert woken
     assert woken[0] <= 70
-
-
-def test_the_start_is_aware() -> None:
-    clock: Callable[[], datetime] = Clock()
-    assert clock().tzinfo is UTC

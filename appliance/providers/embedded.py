@@ -1,0 +1,200 @@
+"""The embedded models: a small one that chats, and one for embeddings.
+
+Both run in worker processes beside the gateway and start when they are first
+asked. The built-in chat model has 135 million parameters: it proves that the
+whole path works, and is no assistant.
+"""
+
+import os
+import platform
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import trio
+
+from appliance.config.schema import ProviderConfig
+from appliance.model.calls import Dialect, ModelCall
+from appliance.model.errors import UpstreamFailed, UpstreamUnavailable
+from appliance.protocols.answers import MalformedAnswer
+from appliance.protocols.openai_messages import read_member, refuse_unknown
+from appliance.providers import dialling, weights
+from appliance.providers.base import Reply
+from appliance.providers.connections import ConnectionLost, ConnectionPool
+from appliance.providers.dialling import DialFailed
+from appliance.providers.http_provider import HttpProvider
+from appliance.providers.model_worker import Address, ModelWorker, StartFailed
+from appliance.providers.openai import OpenAiWire
+
+MOST_WAITING = 16  # calls; the last would wait for minutes already
+USUAL_ANSWER = 512  # tokens, where the caller sets no limit
+_LONGEST_TEXT = 2000  # characters of a text to embed: about what the model can read
+_TEXTS_AT_ONCE = 32
+_LARGEST_VECTORS = 16 * 1024 * 1024
+_CPU_FLAGS = frozenset({"avx2", "fma", "f16c", "bmi2"})
+
+# What the worker may be asked. Its server knows much more, some of it dear or
+# dangerous (grammars without bounds, answers without end, other slots' caches).
+_KNOWN = frozenset(
+    {
+        "frequency_penalty",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "model",
+        "presence_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_p",
+    }
+)
+_HINTS = frozenset(
+    {
+        "metadata",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "reasoning_effort",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+        "verbosity",
+    }
+)
+_HARMLESS: Mapping[str, frozenset[bytes]] = {
+    "n": frozenset({b"1"}),
+    "logprobs": frozenset({b"false"}),
+    "logit_bias": frozenset({b"{}"}),
+    "modalities": frozenset({b'["text"]'}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector of length 1 for each text, in order."""
+
+    model: str
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int
+
+
+class EmbeddedWire(OpenAiWire):
+    """OpenAI's dialect as the worker speaks it."""
+
+    dialect = Dialect.EMBEDDED
+
+    def __init__(self, *, context_tokens: int) -> None:
+        super().__init__(max_tokens_field="max_tokens")
+        self._context_tokens = context_tokens
+
+    def encode(self, call: ModelCall) -> bytes:
+        refuse_unknown(call.body, known=_KNOWN | _HINTS, harmless=_HARMLESS)
+        body = {name: value for name, value in call.body.items() if name in _KNOWN}
+        # Small models wander at any other temperature.
+        body.setdefault("temperature", b"0")
+        # A cached prefix would tell one tenant, by the time it takes, what another asked.
+        body["cache_prompt"] = b"false"
+        return super().encode(replace(call, body=body, output_limit=self._limit(call)))
+
+    def _limit(self, call: ModelCall) -> int:
+        given = (
+            call.output_limit,
+            read_member(call.body, "max_completion_tokens"),
+            read_member(call.body, "max_tokens"),
+        )
+        limit = next((each for each in given if isinstance(each, int)), USUAL_ANSWER)
+        return min(limit, self._context_tokens)
+
+
+class EmbeddedProvider:
+    """Chat and embeddings from processes beside us; ``run`` looks after these."""
+
+    dialect = Dialect.EMBEDDED
+
+    def __init__(
+        self,
+        name: str,
+        config: ProviderConfig,
+        *,
+        clock: Callable[[], datetime],
+        command: Sequence[str] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """``command`` replaces the program that is run as the worker."""
+        self.name = name
+        self._config = config
+        self._clock = clock
+        self._environ = os.environ if environ is None else environ
+        self._wire = EmbeddedWire(context_tokens=config.context_tokens)
+        self._line = _Line()
+        self._chat = ModelWorker(
+            "chat",
+            self._chat_arguments,
+            idle_unload=config.idle_unload,
+            command=command,
+            environ=self._environ,
+        )
+        self._embedding = ModelWorker(
+            "embedding",
+            self._embedding_arguments,
+            idle_unload=config.idle_unload,
+            command=command,
+            environ=self._environ,
+        )
+        self._links: dict[Address, HttpProvider] = {}
+
+    @property
+    def chat_worker(self) -> ModelWorker:
+        return self._chat
+
+    @property
+    def embedding_worker(self) -> ModelWorker:
+        return self._embedding
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the worker processes until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._chat.run)
+            nursery.start_soon(self._embedding.run)
+            task_status.started()
+
+    def open(
+        self, call: ModelCall, *, api_key: str | None = None
+    ) -> AbstractAsyncContextManager[Reply]:
+        """As ``Provider.open``; calls wait for each other, at most :data:`MOST_WAITING` of them."""
+        return self._open(call)
+
+    async def models(self) -> Sequence[str]:
+        return tuple(self._config.models) or (self._alias(),)
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Return a vector for each of ``texts``; what is too long for the model is cut.
+
+        Raises :exc:`UpstreamUnavailable` when the model cannot run here.
+        """
+        vectors: list[tuple[float, ...]] = []
+        tokens = 0
+        with self._losses():
+            async with self._embedding.use() as address:
+                link = self._link(address)
+                for start in range(0, len(texts), _TEXTS_AT_ONCE):
+                    part = [_shortened(text) for text in texts[start : start + _TEXTS_AT_ONCE]]
+                    found = await _embed(link, part)
+                    vectors += [tuple(each.embedding) for each in found.data]
+                    tokens += found.usage.prompt_tokens
+        return Embeddings(self._embedding_alias(), tuple(vectors), tokens)
+
+    async def aclose(self) -> None:
+        for link in self._links.values():
+            await link.aclose()
+        self._links.clear()
