@@ -397,7 +397,7 @@ class _Parts:
         return Levels(
             ready=self.health.readiness().ready,
             tenants_known=len(self.registry),
-            tenants_disabled=self._disabled(),
+            tenants_disabled=self.registry.disabled_count,
             tenants_broken=len(self.registry.broken),
             tenants_awake=len(self.supervisor.awake),
             loop_lag_p99_ms=self.lag.p99_ms,
@@ -408,16 +408,13 @@ class _Parts:
         return GatewayFacts(
             started_at=self._started_at,
             tenants_known=len(self.registry),
-            tenants_disabled=self._disabled(),
+            tenants_disabled=self.registry.disabled_count,
             tenants_awake=len(self.supervisor.awake),
             broken=self.registry.broken,
             disk_free_bytes=self._state.free_bytes(),
             config_problem=self.live.problem,
             providers=sorted(self.live.current.providers),
         )
-
-    def _disabled(self) -> int:
-        return len(self.registry) - len(self.registry.broken) - len(self.index)
 
     def _build_embedded(self, name: str, config: ProviderConfig) -> EmbeddedProvider:
         return EmbeddedProvider(name, config, clock=_now)

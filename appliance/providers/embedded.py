@@ -7,8 +7,8 @@ whole path works, and is no assistant.
 
 import os
 import platform
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from appliance.protocols.openai_messages import read_member, refuse_unknown
 from appliance.providers import dialling, weights
 from appliance.providers.base import Reply
 from appliance.providers.connections import ConnectionLost, ConnectionPool
-from appliance.providers.dialling import DialFailed
+from appliance.providers.errors import UpstreamRefused
 from appliance.providers.http_provider import HttpProvider
 from appliance.providers.model_worker import Address, ModelWorker, StartFailed
 from appliance.providers.openai import OpenAiWire
@@ -33,6 +33,7 @@ MOST_WAITING = 16  # calls; the last would wait for minutes already
 USUAL_ANSWER = 512  # tokens, where the caller sets no limit
 _LONGEST_TEXT = 2000  # characters of a text to embed: about what the model can read
 _TEXTS_AT_ONCE = 32
+_SHORTEST_CUT = 64
 _LARGEST_VECTORS = 16 * 1024 * 1024
 _CPU_FLAGS = frozenset({"avx2", "fma", "f16c", "bmi2"})
 
@@ -151,7 +152,7 @@ class EmbeddedProvider:
             command=command,
             environ=self._environ,
         )
-        self._links: dict[Address, HttpProvider] = {}
+        self._links: dict[str, tuple[Address, HttpProvider]] = {}
 
     @property
     def chat_worker(self) -> ModelWorker:
@@ -195,6 +196,162 @@ class EmbeddedProvider:
         return Embeddings(self._embedding_alias(), tuple(vectors), tokens)
 
     async def aclose(self) -> None:
-        for link in self._links.values():
+        for _, link in self._links.values():
             await link.aclose()
         self._links.clear()
+
+    @asynccontextmanager
+    async def _open(self, call: ModelCall) -> AsyncIterator[Reply]:
+        with self._losses():
+            async with (
+                self._line.turn(patience=self._config.request_timeout),
+                self._chat.use() as address,
+                self._link(address).open(call) as reply,
+            ):
+                yield reply
+
+    @contextmanager
+    def _losses(self) -> Iterator[None]:
+        """A worker that hangs up has died: not a bad answer, but nobody to give one."""
+        try:
+            yield
+        except UpstreamFailed as failure:
+            if not isinstance(failure.__cause__, ConnectionLost | MalformedAnswer):
+                raise
+            raise UpstreamUnavailable(
+                "the embedded model's process ended; it is started again with the next call",
+                retry_after=1,
+            ) from failure
+
+    def _link(self, address: Address) -> HttpProvider:
+        """Speak to the worker at ``address``; what was known of earlier ones is dropped."""
+        known = self._links.get(address.kind)
+        if known is not None and known[0] == address:
+            return known[1]
+        pool = ConnectionPool(dialling.unix(address.socket), limit=MOST_WAITING)
+        link = HttpProvider(
+            self.name,
+            self._wire,
+            pool,
+            base_url="http://worker/v1",
+            clock=self._clock,
+            api_key=address.key,
+            request_timeout=self._config.request_timeout,
+            stream_idle_timeout=self._config.stream_idle_timeout,
+        )
+        self._links[address.kind] = (address, link)
+        return link
+
+    def _chat_arguments(self) -> Sequence[str]:
+        return (
+            *self._weights(weights.CHAT, self._config.model_path),
+            *("--alias", self._alias()),
+            *("--context", str(self._config.context_tokens)),
+            *("--threads", str(self._threads())),
+        )
+
+    def _embedding_arguments(self) -> Sequence[str]:
+        return (
+            *self._weights(weights.EMBEDDING, self._config.embedding_model_path),
+            *("--alias", self._embedding_alias()),
+            *("--context", str(self._config.context_tokens)),
+            *("--threads", str(self._threads())),
+            "--embedding",
+        )
+
+    def _weights(self, file_name: str, configured: str | None) -> Sequence[str]:
+        if missing := missing_cpu_features():
+            raise StartFailed(f"this CPU lacks {', '.join(sorted(missing))}")
+        found = weights.find_weights(file_name, configured=configured, environ=self._environ)
+        if found is None:
+            what = "the file model_path names" if configured else f"{file_name} (make models)"
+            raise StartFailed(f"its weights are missing: {what}")
+        return found.arguments
+
+    def _alias(self) -> str:
+        path = self._config.model_path
+        return weights.CHAT_MODEL if path is None else Path(path).stem
+
+    def _embedding_alias(self) -> str:
+        path = self._config.embedding_model_path
+        return weights.EMBEDDING_MODEL if path is None else Path(path).stem
+
+    def _threads(self) -> int:
+        # llama.cpp's threads wait for each other busily: one core stays free.
+        return self._config.threads or max(1, (os.cpu_count() or 2) - 1)
+
+
+class _Line:
+    """Calls of the one model, which answers one at a time."""
+
+    def __init__(self) -> None:
+        self._turn = trio.Semaphore(1, max_value=1)
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self, *, patience: float) -> AsyncIterator[None]:
+        if self._waiting >= MOST_WAITING:
+            raise UpstreamUnavailable(
+                f"the embedded model is busy: {MOST_WAITING} calls wait already", retry_after=10
+            )
+        self._waiting += 1
+        try:
+            with trio.fail_after(patience):
+                await self._turn.acquire()
+        except trio.TooSlowError:
+            raise UpstreamUnavailable(
+                f"the embedded model was busy for {patience:g} s", retry_after=10
+            ) from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+
+class _Vector(msgspec.Struct):
+    embedding: list[float]
+
+
+class _Tokens(msgspec.Struct):
+    prompt_tokens: int
+
+
+class _Vectors(msgspec.Struct):
+    data: list[_Vector]
+    usage: _Tokens
+
+
+async def _embed(link: HttpProvider, texts: Sequence[str]) -> _Vectors:
+    """Embed ``texts``; one that is too long fails all, so it is looked for and cut."""
+    body = msgspec.json.encode({"input": texts})
+    try:
+        answer = await link.post("/embeddings", body, limit=_LARGEST_VECTORS)
+    except (UpstreamFailed, UpstreamRefused) as failure:
+        if isinstance(failure.__cause__, ConnectionLost | MalformedAnswer):
+            raise
+        if len(texts) > 1:
+            parts = [await _embed(link, [text]) for text in texts]
+            tokens = sum(part.usage.prompt_tokens for part in parts)
+            return _Vectors([part.data[0] for part in parts], _Tokens(tokens))
+        if len(texts[0]) <= _SHORTEST_CUT:
+            raise
+        return await _embed(link, [texts[0][: len(texts[0]) * 3 // 4]])
+    return msgspec.json.decode(answer, type=_Vectors)
+
+
+def _shortened(text: str) -> str:
+    return text[:_LONGEST_TEXT] or " "
+
+
+def missing_cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """What this machine's CPU lacks of what llama.cpp's build needs."""
+    if platform.machine() not in {"x86_64", "AMD64"}:
+        return frozenset()
+    try:
+        lines = cpuinfo.read_text("ascii", "replace").splitlines()
+    except OSError:
+        return frozenset()  # unknown: let it try
+    flags = next((line for line in lines if line.startswith("flags")), None)
+    return frozenset() if flags is None else _CPU_FLAGS - set(flags.split())

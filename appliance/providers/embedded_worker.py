@@ -64,7 +64,7 @@ def _take_standard_output() -> Any:
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a descriptor is what is wanted
         os.dup2(nowhere.fileno(), 1)
-    return lambda line: print(line.replace("\n", " "), file=channel, flush=True)  # noqa: T201 - the protocol
+    return lambda line: print(line.replace("\n", " "), file=channel, flush=True)
 
 
 def _load(options: argparse.Namespace, *, key: str) -> object:

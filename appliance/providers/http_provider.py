@@ -98,15 +98,9 @@ class HttpProvider:
     async def ask(self, call: ModelCall, api_key: str | None) -> StreamedReply | WholeReply:
         """Send ``call`` and return the reply once it begins (see ``Provider.open``)."""
         head = self._head if api_key is None else self._request_head(api_key)
-        body = self._wire.encode(call)
-        request_id = b""
         if REQUEST_ID.fullmatch(call.request_id):
-            request_id = b"X-Request-Id: %s\r\n" % call.request_id.encode("ascii")
-        request = b"%s%sContent-Length: %d\r\n\r\n%s" % (head, request_id, len(body), body)
-        try:
-            response = await self._pool.exchange(request, patience=self._request_timeout)
-        except CONNECTION_TROUBLE as exc:
-            raise connection_failure(self.name, exc) from exc
+            head += b"X-Request-Id: %s\r\n" % call.request_id.encode("ascii")
+        response = await self._send(head, self._wire.encode(call))
         try:
             return await self._reply(call, response)
         except CONNECTION_TROUBLE as exc:
@@ -115,6 +109,29 @@ class HttpProvider:
         except BaseException:
             response.release()
             raise
+
+    async def post(self, path: str, body: bytes, *, limit: int) -> bytes:
+        """Send a request that is no chat and return the body of a good answer.
+
+        ``path`` is below the base URL; ``limit`` bounds the answer in bytes.
+        Raises :exc:`ProviderFailure`.
+        """
+        response = await self._send(self._request_head(self._api_key, path=path), body)
+        try:
+            if not 200 <= response.status < 300:
+                raise await self._refusal(response)
+            return await response.read_all(limit=limit, patience=self._request_timeout)
+        except CONNECTION_TROUBLE as exc:
+            raise connection_failure(self.name, exc) from exc
+        finally:
+            response.release()
+
+    async def _send(self, head: bytes, body: bytes) -> Response:
+        request = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+        try:
+            return await self._pool.exchange(request, patience=self._request_timeout)
+        except CONNECTION_TROUBLE as exc:
+            raise connection_failure(self.name, exc) from exc
 
     async def models(self) -> Sequence[str]:
         if self._configured_models:

@@ -55,6 +55,7 @@ class StartFailed(Exception):
 class Address:
     """Where a running worker listens, and the key it wants."""
 
+    kind: str
     socket: str
     key: str
 
@@ -152,7 +153,7 @@ class ModelWorker:
     async def _live(self, life: _Life) -> None:
         # A socket's path is short by law (108 bytes), and the folder is ours alone (0700).
         with tempfile.TemporaryDirectory(prefix="openclawmu-") as folder:
-            address = Address(f"{folder}/socket", secrets.token_hex(32))
+            address = Address(self._name, f"{folder}/socket", secrets.token_hex(32))
             process = await self._start(address)
             try:
                 await self._wait_ready(process)
@@ -165,7 +166,8 @@ class ModelWorker:
                     await self._wait_idle(life)
                     nursery.cancel_scope.cancel()
             finally:
-                self._forget(life)
+                if life.address is not None:
+                    self._forget(life)
                 self.process_id = None
                 with trio.CancelScope(shield=True):
                     await _stop(process)
@@ -201,6 +203,7 @@ class ModelWorker:
         if patience.cancelled_caught:
             raise StartFailed(f"it did not load within {LOAD_TIMEOUT:g} s")
         if said.startswith(FAILED):
+            log.warning("embedded model cannot be loaded: %s", said.removeprefix(FAILED).strip())
             raise StartFailed("its weights cannot be loaded; see the log")
         raise StartFailed("its process ended while loading")
 

@@ -48,8 +48,8 @@ def find_weights(
     for folder in _folders(environ):
         if (folder / file_name).is_file():
             return Weights(file_name, folder / file_name)
-    if (path := frozen_weights.unpacked(file_name)) is not None:
-        return Weights(file_name, path)
+    if (unpacked := frozen_weights.unpacked(file_name)) is not None:
+        return Weights(file_name, unpacked)
     return Weights(file_name, None) if frozen_weights.carried(file_name) else None
 
 

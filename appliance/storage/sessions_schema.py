@@ -41,14 +41,13 @@ SCHEMA = Schema(
             id         INTEGER PRIMARY KEY,
             session    INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
             seq        INTEGER NOT NULL,  -- from 1, without gaps
-            run        TEXT REFERENCES runs (id) ON DELETE CASCADE,
+            run        TEXT,              -- NULL for what came outside a turn
             role       TEXT NOT NULL,
             message    TEXT NOT NULL,     -- JSON, as it was sent
             tokens     INTEGER NOT NULL,  -- estimate
             created_ns INTEGER NOT NULL,
             UNIQUE (session, seq)
         ) STRICT;
-        CREATE INDEX messages_by_run ON messages (run);
         """,
     ),
 )

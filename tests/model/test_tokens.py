@@ -90,7 +90,7 @@ def test_a_stored_digest_is_read_as_it_was(digest: bytes) -> None:
     "text", ["", "sha256:", "sha256:" + "0" * 63, "md5:" + "0" * 64, "sha256:" + "g" * 64, "0" * 64]
 )
 def test_what_is_no_digest_of_ours_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"sha256|hexadecimal"):
+    with pytest.raises(ValueError, match="sha256"):
         parse_stored_digest(text)
 
 

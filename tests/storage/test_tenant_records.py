@@ -150,7 +150,7 @@ def test_a_flipped_byte_is_a_record_or_broken(position: int, value: int) -> None
         ('"disabled"', '"disbled"', "unknown field `disbled`"),
         ('"acme"', '"other"', "another tenant"),
         ('"sha256:', '"md5:', "sha256"),
-        ("ca978112", "zz978112", "hexadecimal"),
+        ("ca978112", "zz978112", "hex digits"),
         ('"full"', '"root"', "scopes"),
         ('"2026-11-21T12:00:00Z"', '"2026-11-21T12:00:00"', "created_at"),
         ('"channels": 0', '"channels": -1', "channels"),

@@ -26,7 +26,7 @@ from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.bodies import ClientGone, read_body
 from appliance.transports.callers import ACCEPTED_AT, Presented, read_headers
 from appliance.transports.openai_api.answers import Answer
-from appliance.transports.openai_api.failures import Header, failure_of
+from appliance.transports.openai_api.failures import Failure, Header
 from appliance.transports.openai_api.limits import limit_headers
 
 SESSION_HEADER = b"x-openclaw-session-key"
@@ -44,6 +44,7 @@ class Door(Protocol):
     @property
     def config(self) -> GatewayConfig: ...
     def admit(self, scope: dict[str, Any], presented: Presented) -> Caller: ...
+    def refuse(self, error: Exception, *, request_id: str) -> Failure: ...
     def note(self, scope: dict[str, Any], caller: Caller | None, answer: Answer) -> None: ...
 
 
@@ -95,8 +96,8 @@ class ChatRoute:
             await runtime.perform(work, caller=caller, left=answer.wait_left)
         except (ClientGone, ClientLeft):
             pass  # nobody reads the answer; what was used is settled
-        except Exception as error:  # noqa: BLE001 - the edge: failure_of logs what nobody foresaw
-            await answer.fail(failure_of(error, request_id=presented.request_id))
+        except Exception as error:  # noqa: BLE001 - the edge: refuse logs what nobody foresaw
+            await answer.fail(self.door.refuse(error, request_id=presented.request_id))
         finally:
             self.door.note(scope, caller, answer)
 

@@ -17,6 +17,8 @@ from appliance.transports.callers import (
     require_route_tenant,
 )
 from appliance.transports.openai_api.answers import Answer
+from appliance.transports.openai_api.failures import Failure, failure_of
+from appliance.transports.problems import find_expected
 
 
 class AccessLog(Protocol):
@@ -27,6 +29,7 @@ class RequestMetrics(Protocol):
     def observe(
         self, *, route: str, method: str, status: int, seconds: float, tenant: str | None
     ) -> None: ...
+    def refused(self, code: str) -> None: ...
 
 
 class RawDoor:
@@ -64,6 +67,13 @@ class RawDoor:
         )
         require_route_tenant(route_tenant, caller)
         return caller
+
+    def refuse(self, error: Exception, *, request_id: str) -> Failure:
+        """Describe and count a failure; one that nobody foresaw is logged."""
+        expected = find_expected(error)
+        if expected is not None:
+            self._metrics.refused(expected.code)
+        return failure_of(error, request_id=request_id)
 
     def note(self, scope: dict[str, Any], caller: Caller | None, answer: Answer) -> None:
         """Count and log one finished request."""

@@ -16,7 +16,6 @@ from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.callers import ACCEPTED_AT, read_headers
 from appliance.transports.openai_api.answers import Answer
 from appliance.transports.openai_api.chat import Door, Tenants
-from appliance.transports.openai_api.failures import failure_of
 
 PATH = "/v1/models"
 
@@ -49,8 +48,8 @@ class ModelsRoute:
             runtime = await self.tenants.runtime(caller.require_tenant())
             entries = await self.list_models(runtime)
             await answer.whole(_render(scope["path"], entries, int(self.since.timestamp())))
-        except Exception as error:  # noqa: BLE001 - the edge: failure_of logs what nobody foresaw
-            await answer.fail(failure_of(error, request_id=presented.request_id))
+        except Exception as error:  # noqa: BLE001 - the edge: refuse logs what nobody foresaw
+            await answer.fail(self.door.refuse(error, request_id=presented.request_id))
         finally:
             self.door.note(scope, caller, answer)
 
