@@ -152,8 +152,9 @@ class ModelWorker:
 
     async def _live(self, life: _Life) -> None:
         # A socket's path is short by law (108 bytes), and the folder is ours alone (0700).
+        # The library takes a host's name for a path only if it ends in ".sock".
         with tempfile.TemporaryDirectory(prefix="openclawmu-") as folder:
-            address = Address(self._name, f"{folder}/socket", secrets.token_hex(32))
+            address = Address(self._name, f"{folder}/model.sock", secrets.token_hex(32))
             process = await self._start(address)
             try:
                 await self._wait_ready(process)

@@ -11,7 +11,15 @@ log.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -28,6 +36,9 @@ log = logging.getLogger(__name__)
 
 GATEWAY = Caller(ActorKind.SYSTEM, "gateway", None)
 """Who acts when nobody asked."""
+
+CREATED = "tenant.create"
+"""The action with which the lines of a tenant begin."""
 
 # Lines that wait for the disk. One sync takes milliseconds and serves all of
 # them, so a queue this long means that the disk hangs: refuse, don't wait.
@@ -147,7 +158,8 @@ class Audit:
         """The newest lines, newest first: an admin's choice, a tenant's own (``read``).
 
         ``before`` asks for lines with a lower number. A tenant sees neither
-        numbers nor the operator's addresses.
+        numbers nor the operator's addresses, and nothing from before its
+        creation: its id may have been somebody else's.
         """
         if not caller.is_admin:
             tenant = caller.require_tenant()
@@ -155,7 +167,7 @@ class Audit:
         entries = await trio.to_thread.run_sync(
             partial(self._log.tail, limit=min(limit, _MOST_IN_TAIL), tenant=tenant, before=before)
         )
-        return entries if caller.is_admin else [entry.for_tenant() for entry in entries]
+        return entries if caller.is_admin else list(_own(entries))
 
     def reopen(self) -> None:
         """The file was moved away (SIGHUP): the next line begins a new one."""
@@ -187,6 +199,14 @@ class Audit:
             await record(result=Result.FAILED, details=details)
         except AuditUnavailable:
             log.exception("a failed action could not be marked as failed", extra=dict(details))
+
+
+def _own(entries: Iterable[AuditEntry]) -> Iterator[AuditEntry]:
+    """Of lines about a tenant's id, newest first, those about the tenant that has it now."""
+    for entry in entries:
+        yield entry.for_tenant()
+        if entry.action == CREATED and entry.result is Result.OK:
+            return
 
 
 class _Pending:

@@ -28,6 +28,7 @@ from appliance.model.quotas import parse_quotas, render_limit
 from appliance.model.tenants import LONGEST_NAME, TenantRecord
 from appliance.model.tokens import Scope, TokenRecord
 from appliance.services import tokens as rules
+from appliance.services.audit import CREATED
 from appliance.services.registry import TenantRegistry
 from appliance.services.tenant_config import (
     FILE,
@@ -146,7 +147,7 @@ class TenantService:
         details = {"name": record.name, "quotas": _shown(record.quotas), "template": template}
         async with self._registry.locked(tenant):
             self._registry.require_free(tenant)
-            async with self._audit.action(caller, "tenant.create", tenant=tenant, details=details):
+            async with self._audit.action(caller, CREATED, tenant=tenant, details=details):
                 await self._registry.create(record, files)
         return CreatedTenant(record, minted.token, minted.text)
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
@@ -24,7 +23,7 @@ from appliance.model.errors import (
 from appliance.tenants.jobs import Reason
 from appliance.tenants.memory import return_memory
 from appliance.tenants.runtime import Conditions, Resources, TenantRuntime
-from appliance.tenants.supervision import Task, run_contained
+from appliance.tenants.supervision import BackOff, Task, run_contained
 from appliance.tenants.wakeups import WakeTimes
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ T = TypeVar("T")
 _PATIENCE = 30.0  # seconds
 # How long closing may take after everything was cancelled.
 _CLOSING_PATIENCE = 10.0
-# Whoever was handed a runtime has this long to use it.
+# Whoever was handed a runtime has this long to begin to use it.
 _IN_HAND = 5.0
 # Cron jobs of many tenants fall due on the hour; the disk serves them in turn.
 _WAKING_AT_ONCE = 8
@@ -61,12 +60,6 @@ class OpenTenant(Protocol):
     def __call__(self, tenant: str, /) -> AbstractAsyncContextManager[Resources]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Crash:
-    in_a_row: int
-    until: float  # trio's clock; no new attempt before
-
-
 class Supervisor:
     """Wakes tenants, finds them, stops them, and contains their crashes."""
 
@@ -84,7 +77,7 @@ class Supervisor:
         self._conditions = conditions
         self._fell_asleep = fell_asleep
         self._flats: dict[str, _Flat] = {}
-        self._crashes: dict[str, _Crash] = {}
+        self._back_off = BackOff(conditions.policy, conditions.random)
         self._nursery: trio.Nursery | None = None
         self._draining = False
         self._drained = trio.Event()
@@ -130,7 +123,7 @@ class Supervisor:
     async def stop(self, tenant: str, *, reason: str) -> None:
         """Cancel everything of ``tenant`` and close it; it may be woken again afterwards."""
         self.wake_times.forget(tenant)
-        self._crashes.pop(tenant, None)
+        self._back_off.forget(tenant)
         flat = self._flats.get(tenant)
         if flat is None:
             return
@@ -154,6 +147,7 @@ class Supervisor:
 
     def refresh(self, tenant: str) -> None:
         """Let an awake tenant read its record and config again."""
+        self._back_off.forget(tenant)  # what kept it from opening may be mended
         flat = self._flats.get(tenant)
         if flat is None or (runtime := flat.awake) is None:
             return
@@ -225,12 +219,9 @@ class Supervisor:
                 return runtime
 
     def _start(self, tenant: str, nursery: trio.Nursery) -> "_Flat":
-        crash = self._crashes.get(tenant)
-        if crash is not None and trio.current_time() < crash.until:
-            raise TenantBroken(
-                "the tenant failed and is starting again; the operator's log says why",
-                retry_after=crash.until - trio.current_time(),
-            )
+        remaining = self._back_off.remaining(tenant)
+        if remaining:
+            raise _failed(remaining)
         self._make_room()
         flat = self._flats[tenant] = _Flat(tenant)
         # A task of ours, not of whoever asked: if they leave, the others who
@@ -252,7 +243,7 @@ class Supervisor:
                 log.exception("the tenant crashed", extra={"tenant": tenant})
                 self._note_crash(flat, began)
             else:
-                self._crashes.pop(tenant, None)
+                self._back_off.forget(tenant)
             finally:
                 with trio.CancelScope(shield=True):
                     await self._leave(flat)
@@ -266,38 +257,27 @@ class Supervisor:
             flat.is_closing = True
 
     async def _leave(self, flat: "_Flat") -> None:
-        if flat.runtime is not None:
-            await run_contained("falling asleep", partial(self._fell_asleep, flat.tenant))
         del self._flats[flat.tenant]
         flat.leave()
+        # Afterwards: it takes the tenant's lock, which whoever stops a tenant
+        # may hold while waiting for it to be gone.
+        if flat.runtime is not None:
+            await run_contained("falling asleep", partial(self._fell_asleep, flat.tenant))
 
     def _note_refusal(self, flat: "_Flat", error: ApplianceError) -> None:
         flat.failure = lambda: error
         # What cannot be opened now is not tried again for every request.
         if error.kind is Kind.UNAVAILABLE:
             log.error("the tenant cannot be opened", extra={"reason": error.detail})
-            self._back_off(flat.tenant)
+            self._back_off.note_failure(flat.tenant)
 
     def _note_crash(self, flat: "_Flat", began: float) -> None:
-        if trio.current_time() - began >= self._conditions.policy.healthy_after:
-            self._crashes.pop(flat.tenant, None)
-        crash = self._back_off(flat.tenant)
-        flat.failure = lambda: TenantBroken(
-            "the tenant failed; the operator's log says why",
-            retry_after=max(crash.until - trio.current_time(), 0),
-        )
+        until = self._back_off.note_failure(flat.tenant, ran=trio.current_time() - began)
+        flat.failure = lambda: _failed(self._back_off.remaining(flat.tenant))
         services = flat.runtime is not None and flat.runtime.resources.services
         # Without services it can wait for the next request.
         if services and not self._draining and self._nursery is not None:
-            self._nursery.start_soon(self._start_again, flat.tenant, crash.until)
-
-    def _back_off(self, tenant: str) -> _Crash:
-        before = self._crashes.get(tenant)
-        in_a_row = 1 if before is None else before.in_a_row + 1
-        conditions = self._conditions
-        delay = conditions.policy.delay(in_a_row, conditions.random)
-        crash = self._crashes[tenant] = _Crash(in_a_row, trio.current_time() + delay)
-        return crash
+            self._nursery.start_soon(self._start_again, flat.tenant, until)
 
     async def _start_again(self, tenant: str, at: float) -> None:
         await trio.sleep_until(at)
@@ -335,18 +315,19 @@ class Supervisor:
         excess = len(self._flats) + 1 - self._limits().awake_tenants
         if excess <= 0:
             return
-        for flat in self._idle(_IN_HAND)[:excess]:
+        for flat in self._idle(0)[:excess]:
             flat.close(_falling_asleep)
 
     def _idle(self, seconds: float) -> "list[_Flat]":
         """Who did nothing for ``seconds``, the longest idle first."""
-        latest = trio.current_time() - seconds
+        now = trio.current_time()
         idle = [
-            (runtime.jobs.last_active, flat)
+            (runtime.last_active, flat)
             for flat in self._flats.values()
             if (runtime := flat.awake) is not None
             and runtime.is_idle
-            and runtime.jobs.last_active <= latest
+            and runtime.last_active <= now - seconds
+            and runtime.in_hand_since <= now - _IN_HAND
         ]
         return [flat for _, flat in sorted(idle, key=itemgetter(0))]
 
@@ -410,6 +391,13 @@ class _Flat:
         self.is_closing = True
         self.ready.set()
         self.gone.set()
+
+
+def _failed(retry_after: float) -> ApplianceError:
+    return TenantBroken(
+        "the tenant failed and will be started again; the operator's log says why",
+        retry_after=retry_after,
+    )
 
 
 def _shutting_down() -> ApplianceError:

@@ -1,5 +1,6 @@
 """One tenant that is awake: what it holds open, its services and its jobs."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -77,6 +78,12 @@ class TenantRuntime:
         self.resources = resources
         self.jobs = Jobs(tenant, is_live=conditions.is_live)
         self._conditions = conditions
+        # When somebody was last given this runtime and has not used it yet.
+        self.in_hand_since = -math.inf
+
+    @property
+    def last_active(self) -> float:
+        return max(self.jobs.last_active, self.in_hand_since)
 
     @property
     def root(self) -> "TenantRoot":
@@ -124,6 +131,7 @@ class TenantRuntime:
         left: Callable[[], Awaitable[object]] | None = None,
     ) -> T:
         """Run ``work`` as a job of this tenant; see :meth:`Jobs.perform`."""
+        self.in_hand_since = -math.inf
         return await self.jobs.perform(work, caller=caller, left=left)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -143,7 +151,7 @@ class TenantRuntime:
 
     def touch(self) -> None:
         """Somebody is about to use this tenant."""
-        self.jobs.last_active = trio.current_time()
+        self.in_hand_since = trio.current_time()
 
     async def _serve(self, name: str, service: Service) -> None:
         conditions = self._conditions

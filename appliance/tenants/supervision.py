@@ -43,6 +43,31 @@ class RestartPolicy:
         return delay * (1 - self.jitter * random.random())
 
 
+class BackOff:
+    """Who failed lately, and from when on another attempt makes sense."""
+
+    def __init__(self, policy: RestartPolicy, random: Random) -> None:
+        self._policy = policy
+        self._random = random
+        self._failures: dict[str, tuple[int, float]] = {}  # name -> how many in a row, until
+
+    def note_failure(self, name: str, *, ran: float = 0.0) -> float:
+        """Note that ``name`` failed after ``ran`` seconds; return when to try again."""
+        before, _ = self._failures.get(name, (0, 0.0))
+        in_a_row = 1 if ran >= self._policy.healthy_after else before + 1
+        until = trio.current_time() + self._policy.delay(in_a_row, self._random)
+        self._failures[name] = (in_a_row, until)
+        return until
+
+    def remaining(self, name: str) -> float:
+        """The seconds until another attempt; 0 if one may be made now."""
+        _, until = self._failures.get(name, (0, 0.0))
+        return max(until - trio.current_time(), 0.0)
+
+    def forget(self, name: str) -> None:
+        self._failures.pop(name, None)
+
+
 async def keep_running(name: str, task: Task, policy: RestartPolicy, random: Random) -> NoReturn:
     """Run ``task`` until cancelled, starting it again whenever it ends.
 

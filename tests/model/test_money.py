@@ -31,7 +31,7 @@ def test_a_decimal_is_read_exactly(text: str | int, nano: int) -> None:
      "1" * 60, True],
 )  # fmt: skip
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="amount|decimal"):
+    with pytest.raises(ValueError, match=r"amount|decimal"):
         parse_amount(text)
 
 

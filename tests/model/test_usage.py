@@ -51,8 +51,8 @@ def test_the_whole_prompt_decides_the_step() -> None:
 
 @given(usages, prices)
 def test_a_cost_is_exact_to_half_a_nano_unit(usage: TokenUsage, price: Price) -> None:
-    exact = sum(
-        Fraction(getattr(usage, name) * getattr(price, name), 10**6)
+    micro = sum(
+        getattr(usage, name) * getattr(price, name)
         for name in ("input", "output", "cache_read", "cache_write", "reasoning")
     )
-    assert abs(usage.cost(price) - exact) <= Fraction(1, 2)
+    assert abs(usage.cost(price) - Fraction(micro, 10**6)) <= Fraction(1, 2)

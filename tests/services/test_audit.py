@@ -270,6 +270,14 @@ async def test_a_tenant_sees_its_own_lines_without_the_operators_address(audit: 
     assert [line.seq for line in await audit.tail(ADMIN, before=3)] == [2, 1]
 
 
+async def test_a_tenant_sees_nothing_of_who_had_its_id_before(audit: Audit) -> None:
+    for action in ("tenant.create", "token.mint", "tenant.delete", "tenant.create", "quota.write"):
+        await audit.record(ADMIN, action, tenant="acme")
+
+    assert [line.action for line in await audit.tail(ACME)] == ["quota.write", "tenant.create"]
+    assert len(await audit.tail(ADMIN, tenant="acme")) == 5
+
+
 async def test_a_tenant_needs_the_scope_to_look(audit: Audit) -> None:
     chat = Caller(ActorKind.TENANT, "tok_1", "acme", frozenset({Scope.CHAT}))
     with pytest.raises(ScopeMissing):

@@ -425,6 +425,52 @@ async def test_beyond_the_limit_whoever_was_idle_longest_makes_room(
     assert set(house.supervisor.awake) == {"busy", "a", "c"}
 
 
+async def test_who_has_done_its_work_makes_room_at_once(
+    house: House, autojump_clock: MockClock
+) -> None:
+    house.limits.awake_tenants = 2
+
+    for number in range(20):
+        await house.supervisor.perform(f"t{number}", hello, caller=caller(f"t{number}"))
+        assert len(house.disk.open) <= 3
+
+    assert trio.current_time() == 0
+
+
+async def test_a_tenant_that_was_mended_is_tried_at_once(
+    house: House, autojump_clock: MockClock
+) -> None:
+    house.disk.failures["acme"] = TenantBroken("its record is damaged")
+    with pytest.raises(TenantBroken):
+        await house.supervisor.runtime("acme")
+    del house.disk.failures["acme"]
+
+    house.supervisor.refresh("acme")
+
+    assert await house.supervisor.perform("acme", hello, caller=caller()) == "hello from acme"
+
+
+async def test_whoever_stops_a_tenant_may_hold_what_falling_asleep_needs(
+    house: House, autojump_clock: MockClock
+) -> None:
+    lock = trio.Lock()
+    written: list[str] = []
+
+    async def write(tenant: str) -> None:
+        async with lock:
+            written.append(tenant)
+
+    house.supervisor._fell_asleep = write
+    await house.supervisor.runtime("acme")
+
+    async with lock:
+        await house.supervisor.stop("acme", reason="disabled")
+        assert trio.current_time() == 0
+    await wait_all_tasks_blocked()
+
+    assert written == ["acme"]
+
+
 async def test_who_was_just_handed_out_is_not_put_to_sleep(
     house: House, autojump_clock: MockClock
 ) -> None:
