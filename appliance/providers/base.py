@@ -1,6 +1,6 @@
 """What a model provider is to the rest of the appliance."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class Reply(Protocol):
     def provider_request_id(self) -> str | None:
         """What the provider calls this request."""
 
-    def chunks(self, *, include_usage: bool) -> AsyncIterator[bytes]:
+    def chunks(self, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
         """The answer as ``chat.completion.chunk`` events, those of one read joined.
 
         Whole events only, without ``[DONE]``. The chunk that carries nothing
@@ -42,7 +42,7 @@ class Reply(Protocol):
         this dialect, the events are its own bytes.
         """
 
-    def deltas(self) -> AsyncIterator[Sequence[Delta]]:
+    def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
         """The answer decoded; the last delta is ``Finished``."""
 
     async def completion(self) -> bytes:

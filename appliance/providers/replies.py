@@ -1,7 +1,8 @@
 """Answers on their way: read from a connection, handed on as bytes or as deltas."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -67,16 +68,17 @@ class StreamedReply:
     def text_bytes(self) -> int:
         return self._reader.text_bytes
 
-    async def chunks(self, *, include_usage: bool) -> AsyncIterator[bytes]:
+    async def chunks(self, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
         encoder = self._context.encoder()
         start = encoder.start()
-        async for deltas in self.deltas():
-            yield start + b"".join(map(encoder.delta, deltas))
-            start = b""
+        async with aclosing(self.deltas()) as answer:
+            async for deltas in answer:
+                yield start + b"".join(map(encoder.delta, deltas))
+                start = b""
         if include_usage and self.usage is not None:
             yield encoder.usage(self.usage)
 
-    async def deltas(self) -> AsyncIterator[Sequence[Delta]]:
+    async def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
         reader = self._reader
         while not reader.finished:
             deltas = reader.deltas(await self._read())
@@ -122,7 +124,7 @@ class RelayedReply(StreamedReply):
         super().__init__(response, reader, context)
         self._relay = reader.relay
 
-    async def chunks(self, *, include_usage: bool) -> AsyncIterator[bytes]:
+    async def chunks(self, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
         reader = self._reader
         while not reader.finished:
             events = self._relay(await self._read(), include_usage=include_usage)
@@ -149,7 +151,7 @@ class WholeReply:
     def text_bytes(self) -> int:
         return sum(map(text_bytes, self._completion.deltas()))
 
-    async def chunks(self, *, include_usage: bool) -> AsyncIterator[bytes]:
+    async def chunks(self, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
         """For a provider that was asked to stream and did not."""
         encoder = self._context.encoder()
         deltas = self._completion.deltas()
@@ -157,7 +159,7 @@ class WholeReply:
         if include_usage and self.usage is not None:
             yield encoder.usage(self.usage)
 
-    async def deltas(self) -> AsyncIterator[Sequence[Delta]]:
+    async def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
         yield self._completion.deltas()
 
     async def completion(self) -> bytes:

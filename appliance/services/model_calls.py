@@ -234,14 +234,16 @@ class ModelCalls:
 
     def _outcome(self, tenant: AwakeTenant, progress: _Progress) -> Outcome:
         target, reply = progress.target, progress.reply
+        usage = progress.usage()
         return Outcome(
             status=progress.status,
-            usage=progress.usage(),
+            usage=usage,
             provider="" if target is None else target.provider,
             model="" if target is None else target.model,
             price=None if target is None else self._price_for(tenant, target),
             provider_request_id=None if reply is None else reply.provider_request_id,
-            text_bytes=0 if reply is None else reply.text_bytes,
+            # Only needed, and only worth its price, where the provider has not counted.
+            text_bytes=0 if reply is None or usage is not None else reply.text_bytes,
         )
 
 

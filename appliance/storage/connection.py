@@ -20,6 +20,7 @@ from appliance.storage.migrations import Schema, migrate, new_database
 Connection = apsw.Connection
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_PATIENCE_MS = 5_000  # of a thread, with another program's lock; the loop has none
 _TOO_BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 # recursive_triggers: without it, INSERT OR REPLACE deletes past the triggers.
@@ -138,6 +139,7 @@ def connected(path: str, kind: str) -> Iterator[Connection]:
     """A second connection to a file that is open, for one piece of work in a thread."""
     try:
         connection = _connect(path, kind)
+        connection.set_busy_timeout(_PATIENCE_MS)
     except (apsw.Error, OSError) as exc:
         raise_translated(exc, kind)
     try:

@@ -17,6 +17,7 @@ writing through this object, because what reached the disk is then unknown.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -29,11 +30,10 @@ from appliance.storage.migrations import Schema
 
 T = TypeVar("T")
 
-# Pages of WAL. From the first number on it is worth moving them into the
-# database (8 MB: about a second of full load). At the second nobody has, since
-# nobody runs ``tend``; then the loop does it, rather than fill the disk.
+# Pages of WAL that it is worth moving into the database: 8 MB, about a second
+# of full load. When twice as many have come together nobody runs ``tend``, and
+# the loop does it itself rather than fill the disk.
 _CHECKPOINT_AT = 2_000
-_CHECKPOINT_NOW = 2 * _CHECKPOINT_AT
 
 _RETRY_FULL_DISK = 30.0  # seconds
 
@@ -69,6 +69,7 @@ class Database:
         self._syncing: trio.Event | None = None
         self._entry_synced = False
         self._wal_pages = 0
+        self._wal_pages_seen = 0  # when the last checkpoint began
         self._wal_grown = trio.Event()
         self._checkpointing = trio.Lock()
         self._guests = 0  # threads that use the file now
@@ -128,7 +129,7 @@ class Database:
         except apsw.Error as exc:
             self._raise(exc)
         self._committed += 1
-        if self._wal_pages >= _CHECKPOINT_NOW:
+        if self._wal_pages - self._wal_pages_seen >= 2 * _CHECKPOINT_AT:
             self._checkpoint_in_loop()
         return result
 
@@ -164,10 +165,13 @@ class Database:
         """Move the WAL's content into the database file, beside running traffic.
 
         SQLite syncs the WAL before and the database after, so nothing that was
-        durable ceases to be. Raises :exc:`DiskFull` and leaves the WAL as it is.
+        durable ceases to be. What a reader still needs stays in the WAL.
+
+        Raises :exc:`DiskFull` and leaves the WAL as it is.
         """
         async with self._checkpointing:
             self._require_writable()
+            self._wal_pages_seen = self._wal_pages
             await self._in_thread(self._checkpoint_in_thread)
 
     async def tend(self) -> None:
@@ -220,10 +224,12 @@ class Database:
     def _checkpoint_in_thread(self) -> None:
         # A connection of its own: the loop goes on using the other one, and a
         # passive checkpoint holds no lock that a reader or writer needs.
-        with connected(self._path, self._kind) as connection:
+        # Busy: another program is at it, which serves as well.
+        with connected(self._path, self._kind) as connection, suppress(apsw.BusyError):
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _checkpoint_in_loop(self) -> None:
+        self._wal_pages_seen = self._wal_pages
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as exc:
@@ -249,8 +255,12 @@ class Database:
                 self._guests_left = trio.Event()
 
     def _note_wal(self, _connection: Connection, _name: str, pages: int) -> int:
+        if pages < self._wal_pages:
+            self._wal_pages_seen = 0  # all of it was moved, the file is used anew
         self._wal_pages = pages
-        if pages >= _CHECKPOINT_AT:
+        # Counted from the last checkpoint: a long reader keeps it from moving
+        # anything, and trying again with each commit would not help.
+        if pages - self._wal_pages_seen >= _CHECKPOINT_AT:
             self._wal_grown.set()
         return apsw.SQLITE_OK
 

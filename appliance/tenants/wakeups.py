@@ -20,24 +20,25 @@ class WakeTimes:
 
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._wanted: dict[tuple[str, str], datetime] = {}
+        self._wanted: dict[str, dict[str, datetime]] = {}  # tenant -> service -> moment
         # What is in here but not in _wanted has been changed since; it is
         # skipped when its time comes.
         self._heap: list[tuple[datetime, str, str]] = []
+        self._discard_at = 16  # entries
         self._changed = trio.Event()
 
     def __len__(self) -> int:
-        return len(self._wanted)
+        return sum(map(len, self._wanted.values()))
 
     def register(self, tenant: str, at: datetime | None, *, service: str = "") -> None:
         """Wake ``tenant`` at ``at``, None: not at all; replaces what ``service`` wanted before."""
-        key = (tenant, service)
         if at is None:
-            self._wanted.pop(key, None)
+            self._take(tenant, service)
             return
-        if self._wanted.get(key) == at:
+        services = self._wanted.setdefault(tenant, {})
+        if services.get(service) == at:
             return
-        self._wanted[key] = at
+        services[service] = at
         heapq.heappush(self._heap, (at, tenant, service))
         self._discard_stale()
         if self._heap[0][0] == at:
@@ -45,8 +46,7 @@ class WakeTimes:
 
     def forget(self, tenant: str) -> None:
         """Never wake ``tenant`` again."""
-        for key in [key for key in self._wanted if key[0] == tenant]:
-            del self._wanted[key]
+        self._wanted.pop(tenant, None)
 
     def next_at(self) -> datetime | None:
         self._drop_changed()
@@ -58,7 +58,7 @@ class WakeTimes:
         due: dict[str, None] = {}
         while self._drop_changed() and self._heap[0][0] <= now:
             _, tenant, service = heapq.heappop(self._heap)
-            del self._wanted[tenant, service]
+            self._take(tenant, service)
             due[tenant] = None
         return list(due)
 
@@ -83,13 +83,25 @@ class WakeTimes:
         """Bring an entry that still holds to the top; False if there is none."""
         while self._heap:
             at, tenant, service = self._heap[0]
-            if self._wanted.get((tenant, service)) == at:
+            if self._wanted.get(tenant, {}).get(service) == at:
                 return True
             heapq.heappop(self._heap)
         return False
 
     # Somebody who moves one time again and again must not grow the heap.
     def _discard_stale(self) -> None:
-        if len(self._heap) > 2 * len(self._wanted) + 16:
-            self._heap = [(at, *key) for key, at in self._wanted.items()]
-            heapq.heapify(self._heap)
+        if len(self._heap) < self._discard_at:
+            return
+        self._heap = [
+            (at, tenant, service)
+            for tenant, services in self._wanted.items()
+            for service, at in services.items()
+        ]
+        heapq.heapify(self._heap)
+        self._discard_at = 2 * len(self._heap) + 16
+
+    def _take(self, tenant: str, service: str) -> None:
+        services = self._wanted.get(tenant, {})
+        services.pop(service, None)
+        if not services:
+            self._wanted.pop(tenant, None)

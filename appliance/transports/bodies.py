@@ -34,11 +34,9 @@ async def read_body(
         if name == b"content-length" and len(value) <= 20 and int(value) > limit:
             await _drain(receive)
             raise body_too_large(limit)
-    try:
-        with trio.fail_after(patience):
-            return await _read(receive, limit)
-    except trio.TooSlowError:
-        raise slow_body() from None
+    with trio.CancelScope(deadline=trio.current_time() + patience):
+        return await _read(receive, limit)
+    raise slow_body()
 
 
 async def _read(receive: Receive, limit: int) -> bytes:

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -194,10 +195,17 @@ def _peer(scope: Scope) -> str:
     client = scope.get("client")
     if not client:
         return ""
-    address = _address(str(client[0]))
+    return _written(str(client[0]))
+
+
+@lru_cache(maxsize=4_096)
+def _written(text: str) -> str:
+    address = _address(text)
     return str(address) if address is not None else ""
 
 
+# Few peers make many requests, and reading an address takes as long as authenticating.
+@lru_cache(maxsize=4_096)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """Read ``192.0.2.1``, ``192.0.2.1:80``, ``2001:db8::1`` or ``[2001:db8::1]:80``."""
     text = text.strip()

@@ -1,13 +1,15 @@
-"""Hypercorn on trio with its three avoidable costs per request removed.
+"""Hypercorn on trio with its avoidable costs per request removed.
 
 Measured on a constant answer, stock Hypercorn 0.18 spends 0.40 to 0.55 ms a
 request, with these changes about 0.25 ms; a streamed event costs a third less.
 
 1. The idle timer is one task per connection whose deadline moves, where stock
    starts (and cancels) a task for every request.
-2. Head and first body bytes of an answer leave in one ``send``, and so do the
-   last bytes and the end of the message.
-3. An HTTP/1 connection has one writer, so no lock is taken per send, and the
+2. Head and first body bytes of an answer leave in one ``send``; of its head,
+   only what frames the body goes through h11, which takes 5 µs for each header.
+3. A request's body and its end reach the application as one message where they
+   arrived together, which is one wake-up of its task instead of two.
+4. An HTTP/1 connection has one writer, so no lock is taken per send, and the
    send is not shielded: a client that stops reading would otherwise keep a
    revoked request alive for ever. A send that is cancelled half way tears the
    connection down, because what follows could not be understood.
@@ -18,6 +20,7 @@ version it was written for and otherwise leaves Hypercorn alone: slower, right.
 
 import importlib.metadata
 import math
+import re
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
@@ -35,6 +38,13 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import H11SendableEvent, TaskGroup
 
 WRITTEN_FOR = "0.18.0"
+MAX_RECV = 65536
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+# RFC 9110 §5.5; anything else could end the header or the whole head early.
+_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_VALUE = rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?"
+_HEADER_LINES = re.compile(rb"(?:%s: %s\r\n)*" % (_NAME, _VALUE))
 
 RECEIVED = "openclaw.received"
 """Key in ``scope["state"]``: ``perf_counter()`` when the request's head had arrived."""
@@ -121,9 +131,23 @@ class DoorServer(TCPServer):
 
     async def _read_data(self) -> None:
         try:
-            await super()._read_data()
+            if self.config.read_timeout is not None:
+                await super()._read_data()
+            else:
+                await self._read_patiently()
         finally:
             self.idle_task.finish()
+
+    async def _read_patiently(self) -> None:
+        """As Hypercorn's, without a timeout scope around each read."""
+        data: bytes | bytearray = b" "
+        while data:
+            try:
+                data = await self.stream.receive_some(MAX_RECV)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                break
+            await self.protocol.handle(RawData(bytes(data)))
+        await self.protocol.handle(Closed())
 
 
 class DoorProtocol(H11Protocol):
@@ -132,16 +156,28 @@ class DoorProtocol(H11Protocol):
     _head = b""
 
     async def stream_send(self, event: StreamEvent) -> None:
-        kind = type(event)
-        if kind is Response and event.status_code >= 200:  # type: ignore[attr-defined]
-            await super().stream_send(event)
-        elif kind is Body:
-            data = self._encode(h11.Data(data=event.data))  # type: ignore[attr-defined]
-            await self._write(data)
-        elif kind is EndBody:
+        if type(event) is Body:
+            await self._write(self._encode(h11.Data(data=event.data)))
+        elif type(event) is EndBody:
             await self._write(self._encode(h11.EndOfMessage()))
+        elif type(event) is Response and event.status_code >= 200:
+            self._begin_answer(event)
         else:
             await super().stream_send(event)
+
+    def _begin_answer(self, event: Response) -> None:
+        headers = [*event.headers, *self.config.response_headers("h11")]
+        if self.keep_alive_requests >= self.config.keep_alive_max_requests:
+            headers.append((b"connection", b"close"))
+        framing = [header for header in headers if header[0].lower() in _FRAMING]
+        others = b"".join(
+            b"%s: %s\r\n" % header for header in headers if header[0].lower() not in _FRAMING
+        )
+        if _HEADER_LINES.fullmatch(others) is None:
+            framing, others = headers, b""  # let h11 say what is wrong
+        head = self._encode(h11.Response(headers=framing, status_code=event.status_code))
+        # What h11 wrote ends in an empty line; our lines go before it.
+        self._head += head[:-2] + others + head[-2:] if head else b""
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         data = self._encode(event)
@@ -169,7 +205,31 @@ class DoorProtocol(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         self.connection_state[RECEIVED] = perf_counter()
         await super()._create_stream(request)
+        if type(self.stream) is HTTPStream:
+            self.stream.__class__ = DoorStream
+
+
+class DoorStream(HTTPStream):
+    """Hands the application the last piece of a body together with its end."""
+
+    _held = b""
+
+    async def handle(self, event: StreamEvent) -> None:
+        if self.closed:
+            return
+        if type(event) is Body:
+            held, self._held = self._held, bytes(event.data)
+            if held:
+                await self.app_put({"type": "http.request", "body": held, "more_body": True})
+        elif type(event) is EndBody:
+            held, self._held = self._held, b""
+            await self.app_put({"type": "http.request", "body": held, "more_body": False})
+        else:
+            await super().handle(event)
 
 
 def _has_one_writer(protocol: object) -> bool:
-    return type(protocol) is DoorProtocol and type(protocol.stream) in (HTTPStream, type(None))
+    return type(protocol) is DoorProtocol and type(protocol.stream) in _ONE_WRITER
+
+
+_ONE_WRITER = (DoorStream, type(None))

@@ -419,11 +419,70 @@ class TestCheckpoint:
     async def test_without_tend_the_loop_stops_the_wal_from_growing(
         self, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(database_module, "_CHECKPOINT_NOW", 20)
+        monkeypatch.setattr(database_module, "_CHECKPOINT_AT", 10)
         for number in range(200):
             add(database, str(number))
         assert (tmp_path / f"{NAME}-wal").stat().st_size < 30 * 4_120
         assert len(texts(database)) == 200
+
+    async def test_while_a_long_reader_needs_the_wal_checkpoints_are_few(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(database_module, "_CHECKPOINT_AT", 50)
+        begun, over = threading.Event(), threading.Event()
+        checkpoints = 0
+        checkpoint = database.checkpoint
+
+        async def counted() -> None:
+            nonlocal checkpoints
+            checkpoints += 1
+            await checkpoint()
+
+        def look(tx: Connection) -> None:
+            _texts(tx)
+            begun.set()
+            over.wait(10)
+
+        monkeypatch.setattr(database, "checkpoint", counted)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.scan, look)
+            await trio.to_thread.run_sync(begun.wait, 10)
+            async with trio.open_nursery() as tending:
+                tending.start_soon(database.tend)
+                for number in range(300):
+                    add(database, str(number))
+                    await database.durable()
+                tending.cancel_scope.cancel()
+            over.set()
+        assert 1 <= checkpoints <= 12
+        assert len(texts(database)) == 300
+
+    async def test_a_checkpoint_of_another_program_is_left_to_it(
+        self, database: Database, tmp_path: Path
+    ) -> None:
+        # Byte 121 of the -shm file is what a checkpoint locks (SQLite's WAL format, 2.3).
+        script = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as shm:
+    fcntl.lockf(shm, fcntl.LOCK_EX, 1, 121)
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+        add(database, "text")
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / f"{NAME}-shm")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"locked\n"
+            with pytest.raises(apsw.BusyError):
+                database._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            await database.checkpoint()
+            other.communicate()
+        await database.checkpoint()
+        add(database, "more")
+        assert texts(database) == ["text", "more"]
 
     async def test_a_sync_after_a_checkpoint_covers_the_new_beginning_of_the_wal(
         self, tmp_path: Path
