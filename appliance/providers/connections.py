@@ -19,6 +19,7 @@ import trio
 from appliance.protocols.answers import MalformedAnswer
 from appliance.protocols.http_response import Headers, ResponseReader
 from appliance.providers.dialling import Dial, DialFailed
+from appliance.sockets import receive_some, send_nowait
 
 READ_BYTES = 65536
 IDLE = 55.0  # seconds; most servers keep an idle connection for 60 or more
@@ -176,9 +177,11 @@ async def _ask(
 ) -> None:
     try:
         with trio.fail_after(patience):
-            await connection.stream.send_all(request)
+            rest = request[send_nowait(connection.stream, request) :]
+            if rest:
+                await connection.stream.send_all(rest)
             while not reader.status:
-                reader.receive(bytes(await connection.stream.receive_some(READ_BYTES)))
+                reader.receive(await receive_some(connection.stream, READ_BYTES))
     except trio.TooSlowError:
         connection.close()
         raise TooSlow from None
@@ -226,7 +229,7 @@ class Response:
                 # A scope for each read: one around a loop that yields would be
                 # left on trio's stack by a consumer that breaks off.
                 with trio.fail_after(patience):
-                    reader.receive(bytes(await self._connection.stream.receive_some(READ_BYTES)))
+                    reader.receive(await receive_some(self._connection.stream, READ_BYTES))
             except trio.TooSlowError:
                 raise TooSlow from None
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:

@@ -8,7 +8,12 @@ whole path works, and is no assistant.
 import os
 import platform
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +29,7 @@ from appliance.protocols.openai_messages import read_member, refuse_unknown
 from appliance.providers import dialling, weights
 from appliance.providers.base import Reply
 from appliance.providers.connections import ConnectionLost, ConnectionPool
+from appliance.providers.dialling import DialFailed
 from appliance.providers.errors import UpstreamRefused
 from appliance.providers.http_provider import HttpProvider
 from appliance.providers.model_worker import Address, ModelWorker, StartFailed
@@ -34,6 +40,8 @@ USUAL_ANSWER = 512  # tokens, where the caller sets no limit
 _LONGEST_TEXT = 2000  # characters of a text to embed: about what the model can read
 _TEXTS_AT_ONCE = 32
 _SHORTEST_CUT = 64
+_NOTICE = 1.0  # seconds until a dead process is known to be dead
+_LOSSES = (ConnectionLost, DialFailed, MalformedAnswer)
 _LARGEST_VECTORS = 16 * 1024 * 1024
 _CPU_FLAGS = frozenset({"avx2", "fma", "f16c", "bmi2"})
 
@@ -205,9 +213,19 @@ class EmbeddedProvider:
         with self._losses():
             async with (
                 self._line.turn(patience=self._config.request_timeout),
-                self._chat.use() as address,
-                self._link(address).open(call) as reply,
+                AsyncExitStack() as stack,
             ):
+                address = await stack.enter_async_context(self._chat.use())
+                try:
+                    reply = await stack.enter_async_context(self._link(address).open(call))
+                except (UpstreamFailed, UpstreamUnavailable) as failure:
+                    # Between a worker's death and our notice of it a call can still
+                    # reach its socket. That call deserves the next worker.
+                    lost = isinstance(failure.__cause__, _LOSSES)
+                    if not lost or not await self._chat.wait_ended(address, patience=_NOTICE):
+                        raise
+                    address = await stack.enter_async_context(self._chat.use())
+                    reply = await stack.enter_async_context(self._link(address).open(call))
                 yield reply
 
     @contextmanager
@@ -216,7 +234,7 @@ class EmbeddedProvider:
         try:
             yield
         except UpstreamFailed as failure:
-            if not isinstance(failure.__cause__, ConnectionLost | MalformedAnswer):
+            if not isinstance(failure.__cause__, _LOSSES):
                 raise
             raise UpstreamUnavailable(
                 "the embedded model's process ended; it is started again with the next call",
@@ -329,7 +347,7 @@ async def _embed(link: HttpProvider, texts: Sequence[str]) -> _Vectors:
     try:
         answer = await link.post("/embeddings", body, limit=_LARGEST_VECTORS)
     except (UpstreamFailed, UpstreamRefused) as failure:
-        if isinstance(failure.__cause__, ConnectionLost | MalformedAnswer):
+        if isinstance(failure.__cause__, _LOSSES):
             raise
         if len(texts) > 1:
             parts = [await _embed(link, [text]) for text in texts]

@@ -40,10 +40,9 @@ def main(argv: Sequence[str]) -> int:
     Path(options.socket).chmod(0o600)
     say(READY)
     sys.stdin.buffer.read()
-    del server  # held until here
     Path(options.socket).unlink(missing_ok=True)
-    # The library's threads need no farewell; its destructors may wait for a long answer.
-    os._exit(0)
+    # Without a farewell: the server's destructor waits for ever for its threads.
+    os._exit(0 if server else 1)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -65,6 +65,7 @@ class _Life:
     """One life of the process, from the wish for it to its end."""
 
     begun: trio.Event = field(default_factory=trio.Event)  # it is up, or it failed
+    ended: trio.Event = field(default_factory=trio.Event)
     address: Address | None = None
     failure: str = ""
 
@@ -119,6 +120,15 @@ class ModelWorker:
             self._users -= 1
             self._last_used = trio.current_time()
 
+    async def wait_ended(self, address: Address, *, patience: float) -> bool:
+        """Wait until the process at ``address`` is gone; return whether it is."""
+        life = self._life
+        if life is None or life.address != address:
+            return True
+        with trio.move_on_after(patience):
+            await life.ended.wait()
+        return life.ended.is_set()
+
     async def run(self) -> None:
         """Hold the process until cancelled."""
         pause = _FIRST_PAUSE
@@ -147,6 +157,7 @@ class ModelWorker:
 
     def _forget(self, life: _Life) -> None:
         """The next use begins a new life."""
+        life.ended.set()
         if self._life is life:
             self._life = None
 
@@ -163,7 +174,7 @@ class ModelWorker:
                 life.begun.set()
                 self._last_used = trio.current_time()
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._cancel_at_death, process, nursery.cancel_scope)
+                    nursery.start_soon(self._cancel_at_death, process, life, nursery.cancel_scope)
                     await self._wait_idle(life)
                     nursery.cancel_scope.cancel()
             finally:
@@ -208,8 +219,11 @@ class ModelWorker:
             raise StartFailed("its weights cannot be loaded; see the log")
         raise StartFailed("its process ended while loading")
 
-    async def _cancel_at_death(self, process: trio.Process, scope: trio.CancelScope) -> None:
+    async def _cancel_at_death(
+        self, process: trio.Process, life: _Life, scope: trio.CancelScope
+    ) -> None:
         status = await process.wait()
+        self._forget(life)
         log.warning("embedded model died: %s: status %d", self._name, status)
         scope.cancel()
 

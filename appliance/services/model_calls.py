@@ -21,7 +21,6 @@ from appliance.model.money import FREE, Price
 from appliance.model.spending import Outcome, OutcomeStatus, Reservation, Settlement, SpendRequest
 from appliance.model.usage import TokenUsage
 from appliance.providers.base import Provider, Reply
-from appliance.services.estimates import input_to_reserve
 from appliance.services.meter import Meter
 from appliance.services.routing import GATEWAY, Route, Router, Target
 
@@ -94,13 +93,11 @@ class _Progress:
     status: OutcomeStatus = OutcomeStatus.FAILED
 
     def usage(self) -> TokenUsage | None:
-        """What was used, None where the provider has not said and the meter must estimate."""
+        """What was used, None where the provider has not said and the meter estimates."""
         if self.reply is not None:
             return self.reply.usage
-        if not self.asked:
-            return TokenUsage()
-        # The provider may have begun to read the prompt before we left.
-        return TokenUsage(input=input_to_reserve(self.prompt_bytes), estimated=True)
+        # Asked and not answered: the provider may have begun to read the prompt.
+        return None if self.asked else TokenUsage()
 
 
 class ModelCalls:

@@ -2,13 +2,16 @@
 
 A price of the list is taken only where the list speaks of the same seller: a
 provider is recognised by its address, and one at an address of its own sells
-at prices of its own, whatever its models are called.
+at prices of its own, whatever its models are called. Models on the operator's
+own machines cost nothing until the operator says otherwise.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from appliance.config.schema import GatewayConfig
 from appliance.model.money import FREE, Price
@@ -81,7 +84,7 @@ class RateCard:
         seller = self._sellers.get(provider)
         if seller is None:
             return None, _ALWAYS
-        if seller.dialect in _OWN_METAL:
+        if _is_own_metal(seller):
             return FREE, _ALWAYS
         # The list is in one currency; an exchange rate is the operator's to know.
         if self._currency != price_list.currency():
@@ -93,6 +96,19 @@ class RateCard:
         now = self._clock()
         until = (to_ns(now) // MINUTE + 1) * MINUTE if offer.changes else _ALWAYS
         return offer.price(now), until
+
+
+def _is_own_metal(seller: Seller) -> bool:
+    """Whether the operator runs the models: nobody sends a bill for a machine next door."""
+    if seller.dialect in _OWN_METAL:
+        return True
+    host = urlsplit(seller.base_url or "").hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return False
 
 
 def _listed_as(seller: Seller) -> str | None:

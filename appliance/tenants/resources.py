@@ -68,7 +68,11 @@ class TenantResources:
         self._own: dict[str, tuple[ProviderCredential, Provider]] = {}
         self._sessions: SessionStore | None = None
         self._opening = trio.Lock()
-        self.services: Mapping[str, Service] = {"ledger": _Tending(ledger.tend)}
+        self._opened = trio.Event()
+        self.services: Mapping[str, Service] = {
+            "ledger": _Tending(ledger.tend),
+            "sessions": _Tending(self._tend_sessions),
+        }
 
     @property
     def record(self) -> TenantRecord:
@@ -114,7 +118,12 @@ class TenantResources:
         async with self._opening:
             if self._sessions is None:
                 self._sessions = await SessionStore.open(self.root, now=self._clock())
+                self._opened.set()
             return self._sessions
+
+    async def _tend_sessions(self) -> None:
+        await self._opened.wait()
+        await (await self.sessions()).tend()
 
     async def close(self) -> None:
         with trio.CancelScope(shield=True):

@@ -24,6 +24,8 @@ SELLERS = {
     "claude": Seller("anthropic"),
     "deep": Seller("openai", "https://api.deepseek.com/v1"),
     "router": Seller("openai", "https://openrouter.ai/api/v1"),
+    "elsewhere": Seller("openai", "https://models.example.com/v1"),
+    "beside": Seller("openai", "http://localhost:8000/v1"),
     "next-door": Seller("openai", "http://10.0.0.5:8000/v1"),
     "ollama": Seller("ollama", "http://127.0.0.1:11434"),
     "local": Seller("embedded"),
@@ -69,11 +71,11 @@ class TestOverrides:
         assert prices.price("stub", "mock") == Price(
             input=NANO, output=2 * NANO, cache_read=NANO, cache_write=NANO, reasoning=2 * NANO
         )
-        assert prices.price("stub", "other") is None
+        assert prices.price("stub", "other") == FREE
 
 
 class TestOwnMetal:
-    @pytest.mark.parametrize("provider", ["ollama", "local"])
+    @pytest.mark.parametrize("provider", ["ollama", "local", "next-door", "beside"])
     def test_models_of_ones_own_are_free(self, provider: str) -> None:
         assert card().price(provider, "gpt-4o") == FREE
 
@@ -115,7 +117,7 @@ class TestPublicList:
     @pytest.mark.parametrize(
         ("provider", "model"),
         [
-            ("next-door", "gpt-4o"),  # not OpenAI's, whatever it is called
+            ("elsewhere", "gpt-4o"),  # not OpenAI's, whatever it is called
             ("openai", "my-own-model"),
             ("openai", "whisper-1"),  # charged by the minute
             ("nobody", "gpt-4o"),

@@ -457,10 +457,9 @@ class TestCheckpoint:
         assert 1 <= checkpoints <= 12
         assert len(texts(database)) == 300
 
-    async def test_a_checkpoint_of_another_program_is_left_to_it(
-        self, database: Database, tmp_path: Path
-    ) -> None:
-        # Byte 121 of the -shm file is what a checkpoint locks (SQLite's WAL format, 2.3).
+    @contextmanager
+    def checkpoint_of_another_program(self, shm: Path) -> Iterator[None]:
+        # What a checkpoint locks is byte 121 of the -shm file (SQLite's WAL format, 2.3).
         script = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as shm:
@@ -468,18 +467,22 @@ with open(sys.argv[1], "r+b") as shm:
     print("locked", flush=True)
     sys.stdin.read()
 """
-        add(database, "text")
         with subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path / f"{NAME}-shm")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [sys.executable, "-c", script, str(shm)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as other:
             assert other.stdout is not None
             assert other.stdout.readline() == b"locked\n"
+            yield
+            other.communicate()
+
+    async def test_a_checkpoint_of_another_program_is_left_to_it(
+        self, database: Database, tmp_path: Path
+    ) -> None:
+        add(database, "text")
+        with self.checkpoint_of_another_program(tmp_path / f"{NAME}-shm"):
             with pytest.raises(apsw.BusyError):
                 database._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             await database.checkpoint()
-            other.communicate()
         await database.checkpoint()
         add(database, "more")
         assert texts(database) == ["text", "more"]

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,7 +178,7 @@ class TestHistory:
         for number in range(5):
             turn(store, f"question {number}", f"answer {number}")
         store.history(KEY, limit_tokens=25)
-        assert store._database.read(lambda tx: tx.in_transaction) is False
+        assert store._database.read(lambda tx: tx.txn_state()) == apsw.SQLITE_TXN_NONE
 
 
 class TestListing:
