@@ -157,6 +157,8 @@ class _Parts:
         self.index = TokenIndex()
         self.registry = TenantRegistry(TenantRecords(state), self.index)
         self.registry.load()
+        for tenant, reason in self.registry.broken.items():
+            log.error("the tenant is kept out", extra={"tenant": tenant, "reason": reason})
         self.access = Access(self.index, cookie_key=_cookie_key(state), clock=_now)
         self.vault = Vault.open(state)
         self._build_services()

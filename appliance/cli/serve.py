@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import trio
 
-from appliance.cli.exits import CommandFailed, failed
+from appliance.cli.exits import CommandFailed
 from appliance.cli.gateway import Setup, Started, WhenStarted, run_gateway
 from appliance.cli.output import hint, print_secret
 from appliance.cli.state import state_option
@@ -31,7 +31,7 @@ def run(setup: Setup, when_started: WhenStarted) -> None:
     try:
         trio.run(lambda: run_gateway(setup, when_started=when_started))
     except* ApplianceError as group:
-        raise failed(_first(group)) from None
+        raise CommandFailed(_first(group).detail) from None
     except* OSError as group:
         raise CommandFailed(_cannot_listen(group)) from None
 

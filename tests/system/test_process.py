@@ -70,7 +70,7 @@ def transcript(gateway: Gateway, tenant: str = "acme") -> list[str]:
     path = gateway.state / "tenants" / tenant / "sessions" / "sessions.sqlite"
     connection = apsw.Connection(str(path))
     try:
-        rows = connection.execute("SELECT content FROM messages ORDER BY seq").fetchall()
+        rows = connection.execute("SELECT message FROM messages ORDER BY seq").fetchall()
     finally:
         connection.close()
     return [str(row[0]) for row in rows]
@@ -195,7 +195,7 @@ def test_nothing_acknowledged_is_lost_when_the_process_is_killed(launcher: Launc
 def test_a_call_cut_off_by_a_crash_is_settled_at_the_next_start(launcher: Launcher) -> None:
     first = launcher.serve()
     token = first.create_tenant()
-    with first.client(token) as tenant, streaming(tenant, "stub/slow") as response:
+    with first.client(token) as tenant, streaming(tenant, "stub/fault-slow") as response:
         received = frames(response)
         next(received)
         first.process.kill()
@@ -240,12 +240,14 @@ def test_an_invalid_config_is_not_taken_and_readiness_says_so(
     launcher.configure(good + "modles: {}\n")
     gateway.process.signal(signal.SIGHUP)
 
-    wait_until(lambda: "modles" in told(), "readiness to name the key")
+    wait_until(lambda: "config: warning" in told(), "readiness to say so")
+    assert "modles" not in told(), "what is in the file is for the operator's log, not for anyone"
+    assert "modles" in gateway.process.said
     assert answer_of(gateway.chat(token, "hello"))
 
     launcher.configure(good)
     gateway.process.signal(signal.SIGHUP)
-    wait_until(lambda: "modles" not in told(), "the good config to be taken")
+    wait_until(lambda: "config: warning" not in told(), "the good config to be taken")
     assert answer_of(gateway.chat(token, "hello"))
 
 
@@ -273,7 +275,7 @@ def test_an_answer_under_way_is_finished_before_the_gateway_leaves(gateway: Gate
     begun = threading.Event()
 
     def listen() -> None:
-        with gateway.client(token) as tenant, streaming(tenant, "stub/slow") as response:
+        with gateway.client(token) as tenant, streaming(tenant, "stub/fault-slow") as response:
             for chunk in frames(response):
                 chunks.append(chunk)
                 begun.set()

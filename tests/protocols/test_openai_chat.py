@@ -1,0 +1,188 @@
+"""What we write in OpenAI's words: requests to a provider, answers to a caller."""
+
+import json
+from typing import Any
+
+import pytest
+
+from appliance.model.calls import (
+    Delta,
+    Finished,
+    FinishReason,
+    ModelCall,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from appliance.model.usage import TokenUsage
+from appliance.protocols import sse
+from appliance.protocols.openai_chat import AnswerBuilder, ChunkEncoder, encode_request
+from tests.protocols.calls import call
+
+USAGE = TokenUsage(input=70, output=20, cache_read=25, cache_write=5, reasoning=10)
+USAGE_OBJECT = {
+    "prompt_tokens": 100,
+    "completion_tokens": 30,
+    "total_tokens": 130,
+    "prompt_tokens_details": {"cached_tokens": 25, "cache_write_tokens": 5},
+    "completion_tokens_details": {"reasoning_tokens": 10},
+}
+
+
+def encoder() -> ChunkEncoder:
+    return ChunkEncoder(id="chatcmpl-1", created=7, model='mo"del')
+
+
+def read(chunks: bytes) -> list[dict[str, Any]]:
+    return [json.loads(payload) for payload in sse.payloads(chunks)]
+
+
+def test_only_the_top_level_of_a_request_is_written_anew() -> None:
+    messages = b'[ {"role" : "user","content":"caf\\u00e9"} ]'
+    body = {"model": b'"alias"', "messages": messages, "vendor_key": b'{"a": 1.50}'}
+
+    request = encode_request(ModelCall(model="real", body=body, stream=False))
+
+    assert request == b'{"model":"real","messages":' + messages + b',"vendor_key":{"a": 1.50}}'
+
+
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, "nonsense"])
+def test_a_stream_is_always_asked_for_its_usage(options: object) -> None:
+    asked = call(model="m", stream=False) if options is None else call(stream_options=options)
+    request = json.loads(encode_request(ModelCall(model="m", body=asked.body, stream=True)))
+
+    assert request["stream"] is True
+    assert request["stream_options"] == {"include_usage": True}
+
+
+def test_other_stream_options_are_kept() -> None:
+    asked = call(stream_options={"include_obfuscation": False})
+
+    assert json.loads(encode_request(asked))["stream_options"] == {
+        "include_obfuscation": False,
+        "include_usage": True,
+    }
+
+
+def test_an_answer_in_one_piece_is_asked_for_without_stream_options() -> None:
+    asked = call(stream=False, stream_options={"include_usage": True})
+
+    request = json.loads(encode_request(asked))
+
+    assert "stream" not in request
+    assert "stream_options" not in request
+
+
+@pytest.mark.parametrize(
+    ("given", "limit", "field", "expected"),
+    [
+        ({}, None, None, {}),
+        ({"max_tokens": 5}, None, None, {"max_tokens": 5}),
+        ({"max_completion_tokens": 5}, None, None, {"max_completion_tokens": 5}),
+        ({"max_tokens": 5}, None, "max_completion_tokens", {"max_completion_tokens": 5}),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, None, None, {"max_completion_tokens": 6}),
+        ({"max_tokens": None}, None, None, {}),
+        ({}, 9, None, {"max_tokens": 9}),
+        ({}, 9, "max_completion_tokens", {"max_completion_tokens": 9}),
+        ({"max_tokens": 50}, 9, None, {"max_tokens": 9}),
+        ({"max_completion_tokens": 50}, 9, None, {"max_completion_tokens": 9}),
+        ({"max_completion_tokens": 50, "max_tokens": 50}, 9, "max_tokens", {"max_tokens": 9}),
+    ],
+)
+def test_one_limit_goes_out_under_the_name_the_provider_wants(
+    given: dict[str, Any], limit: int | None, field: Any, expected: dict[str, int]
+) -> None:
+    request = json.loads(encode_request(call(output_limit=limit, **given), max_tokens_field=field))
+
+    assert {name: value for name, value in request.items() if name.startswith("max")} == expected
+
+
+def test_an_answer_is_streamed_as_the_official_clients_expect_it() -> None:
+    write = encoder()
+    deltas: list[Delta] = [
+        ReasoningDelta("hm"),
+        TextDelta('a "word"\n'),
+        ToolCallDelta(0, id="call_1", name="find", arguments=""),
+        ToolCallDelta(0, arguments='{"x":1}'),
+        Finished(FinishReason.TOOL_CALLS, USAGE),
+    ]
+
+    chunks = read(write.start() + b"".join(map(write.delta, deltas)) + write.usage(USAGE))
+
+    assert {(c["id"], c["object"], c["created"], c["model"]) for c in chunks} == {
+        ("chatcmpl-1", "chat.completion.chunk", 7, 'mo"del')
+    }
+    assert [c["choices"][0]["delta"] for c in chunks[:-1]] == [
+        {"role": "assistant", "content": ""},
+        {"reasoning_content": "hm"},
+        {"content": 'a "word"\n'},
+        {
+            "tool_calls": [
+                {
+                    "index": 0,
+                    "id": "call_1",
+                    "type": "function",
+                    "function": {"name": "find", "arguments": ""},
+                }
+            ]
+        },
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"x":1}'}}]},
+        {},
+    ]
+    assert [c["choices"][0]["finish_reason"] for c in chunks[:-1]] == [None] * 5 + ["tool_calls"]
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"] == USAGE_OBJECT
+
+
+def test_deltas_become_one_completion() -> None:
+    answer = AnswerBuilder()
+    answer.add([ReasoningDelta("h"), TextDelta("One"), TextDelta(" two"), ReasoningDelta("m")])
+    answer.add([Finished(FinishReason.STOP, USAGE)])
+
+    completion = json.loads(answer.encode(encoder()))
+
+    assert completion["object"] == "chat.completion"
+    assert completion["choices"] == [
+        {
+            "index": 0,
+            "message": {
+                "role": "assistant",
+                "content": "One two",
+                "refusal": None,
+                "reasoning_content": "hm",
+            },
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ]
+    assert completion["usage"] == USAGE_OBJECT
+
+
+def test_tool_calls_without_text_have_null_content_and_an_empty_answer_has_none_of_them() -> None:
+    calling, silent = AnswerBuilder(), AnswerBuilder()
+    calling.add(
+        [
+            ToolCallDelta(0, "a", "f", "{"),
+            ToolCallDelta(1, "b", "g"),
+            ToolCallDelta(0, arguments="}"),
+        ]
+    )
+    calling.add([Finished(FinishReason.TOOL_CALLS, None)])
+    silent.add([Finished(FinishReason.STOP, None)])
+
+    completion = json.loads(calling.encode(encoder()))
+    message = completion["choices"][0]["message"]
+
+    assert message["content"] is None
+    assert message["tool_calls"] == [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+        {"id": "b", "type": "function", "function": {"name": "g", "arguments": ""}},
+    ]
+    assert "usage" not in completion
+    message = json.loads(silent.encode(encoder()))["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "", "refusal": None}
+
+
+def test_half_an_answer_is_never_written_as_a_whole_one() -> None:
+    with pytest.raises(ValueError, match="not finished"):
+        AnswerBuilder().encode(encoder())
