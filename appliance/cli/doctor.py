@@ -44,11 +44,15 @@ _SIGNS = {
 
 
 @click.command(help="Check this installation and explain how to repair it.")
+@click.option("--self", "itself", is_flag=True, help="Check only what this program carries.")
 @state_option
 @json_option()
 @click.pass_context
-def doctor(ctx: click.Context, state_dir: Path, *, as_json: bool) -> None:
-    findings = examine(state_dir, environ=os.environ)
+def doctor(ctx: click.Context, state_dir: Path, *, itself: bool, as_json: bool) -> None:
+    if itself:
+        findings = part_findings(self_test())
+    else:
+        findings = examine(state_dir, environ=os.environ)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -126,8 +126,8 @@ def test_everything_it_carries_works(frozen: Launcher) -> None:
 
     assert done.exit_code == 0, done.said
     checks = {check["name"]: check for check in json.loads((done.home / "stdout").read_text())}
-    assert [name for name, check in checks.items() if not check["ok"]] == []
-    assert checks["vector search"]["detail"].startswith("sqlite-vec")
+    assert [name for name, check in checks.items() if check["verdict"] != "ok"] == []
+    assert checks["vector search"]["found"].startswith("sqlite-vec")
 
 
 def test_killing_the_outer_process_ends_the_gateway_and_frees_its_state(frozen: Launcher) -> None:
