@@ -49,10 +49,7 @@ _SIGNS = {
 @json_option()
 @click.pass_context
 def doctor(ctx: click.Context, state_dir: Path, *, itself: bool, as_json: bool) -> None:
-    if itself:
-        findings = part_findings(self_test())
-    else:
-        findings = examine(state_dir, environ=os.environ)
+    findings = part_findings(self_test()) if itself else examine(state_dir, environ=os.environ)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

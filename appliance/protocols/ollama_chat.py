@@ -211,7 +211,7 @@ class StreamReader:
     def _read(self, line: Mapping[str, Any]) -> list[Delta]:
         if error := read_error(line):
             raise ErrorReported(error)
-        deltas = self._message(line.get("message"))
+        deltas = self._message(line.get("message"), answer_id=_answer_id(line))
         if line.get("done") is True:
             self.finished = True
             self.usage = read_usage(line)
@@ -222,7 +222,7 @@ class StreamReader:
             deltas.append(Finished(known, self.usage))
         return deltas
 
-    def _message(self, message: object) -> list[Delta]:
+    def _message(self, message: object, *, answer_id: str) -> list[Delta]:
         if not isinstance(message, dict):
             return []
         deltas: list[Delta] = []
@@ -232,13 +232,19 @@ class StreamReader:
         if isinstance(text, str) and text:
             deltas.append(TextDelta(text))
         calls = message.get("tool_calls")
-        # A call comes whole, without an id; its number in the answer makes one.
+        # A call comes whole, without an id; the answer's and its number in it make one.
         deltas += [
-            self._tools.read(call, "ollama")
+            self._tools.read(call, answer_id)
             for call in (calls if isinstance(calls, list) else [])
             if isinstance(call, dict)
         ]
         return deltas
+
+
+def _answer_id(line: Mapping[str, Any]) -> str:
+    """What tells this answer from others of a conversation: it was written at another time."""
+    created = line.get("created_at")
+    return "".join(filter(str.isalnum, created))[:40] if isinstance(created, str) else "0"
 
 
 def read_usage(line: Mapping[str, Any]) -> TokenUsage | None:

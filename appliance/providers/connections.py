@@ -176,15 +176,14 @@ async def _ask(
     patience: float,
 ) -> None:
     try:
-        with trio.fail_after(patience):
+        with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
             rest = request[send_nowait(connection.stream, request) :]
             if rest:
                 await connection.stream.send_all(rest)
             while not reader.status:
                 reader.receive(await receive_some(connection.stream, READ_BYTES))
-    except trio.TooSlowError:
-        connection.close()
-        raise TooSlow from None
+        if scope.cancelled_caught:
+            raise TooSlow
     except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
         connection.close()
         raise ConnectionLost from exc
@@ -228,10 +227,10 @@ class Response:
             try:
                 # A scope for each read: one around a loop that yields would be
                 # left on trio's stack by a consumer that breaks off.
-                with trio.fail_after(patience):
+                with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
                     reader.receive(await receive_some(self._connection.stream, READ_BYTES))
-            except trio.TooSlowError:
-                raise TooSlow from None
+                if scope.cancelled_caught:
+                    raise TooSlow
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 raise ConnectionLost from exc
         return data

@@ -16,7 +16,6 @@ import trio
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _MOST_ADDRESSES = 4  # tried one after the other
 
 
@@ -85,12 +84,11 @@ def is_public(address: IpAddress) -> bool:
     """Whether ``address`` is one that anybody on the internet could reach as well.
 
     An IPv6 address with an IPv4 one inside is judged by that one too: a
-    gateway of the network may translate it.
+    gateway of the network may translate it. (NAT64's 64:ff9b::/96 is reserved,
+    so it is refused whatever it holds.)
     """
     if isinstance(address, ipaddress.IPv6Address):
         inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-        if address in _NAT64:
-            inner.append(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
         if not all(is_public(each) for each in inner if each is not None):
             return False
         if address.ipv4_mapped is not None:

@@ -5,8 +5,8 @@ be passed by taking another door, and every way out settles: the answer's end,
 a failure, a client that left, a revoked token, a shutdown.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
@@ -78,6 +78,7 @@ class OpenCall:
     route: Route
     target: Target
     reply: Reply
+    opening: AbstractAsyncContextManager[Reply]  # ends the call at the provider
     waited: float  # seconds until the provider's answer began; not ours to answer for
     settlement: Settlement | None = None
 
@@ -144,10 +145,12 @@ class ModelCalls:
         progress = _Progress(request.prompt_bytes)
         call: OpenCall | None = None
         try:
-            async with AsyncExitStack() as stack:
-                call = await self._ask(stack, tenant, caller, request, route, reservation, progress)
+            call = await self._ask(tenant, caller, request, route, reservation, progress)
+            try:
                 yield call
-                progress.status = OutcomeStatus.OK
+            finally:
+                await call.opening.__aexit__(None, None, None)
+            progress.status = OutcomeStatus.OK
         except trio.Cancelled:
             progress.status = OutcomeStatus.CANCELLED
             raise
@@ -166,7 +169,6 @@ class ModelCalls:
 
     async def _ask(
         self,
-        stack: AsyncExitStack,
         tenant: AwakeTenant,
         caller: Caller,
         request: CallRequest,
@@ -176,7 +178,7 @@ class ModelCalls:
     ) -> OpenCall:
         """Ask one target after the other until one answers."""
         began = perf_counter()
-        targets = self._router.order(route, owner=tenant.id)
+        targets = self._in_order(tenant, route)
         for number, target in enumerate(targets, start=1):
             provider = tenant.own_provider(target.provider) or self._providers().get(
                 target.provider
@@ -184,8 +186,7 @@ class ModelCalls:
             if provider is None:
                 continue
             key = tenant.provider_key(target.provider)
-            # What a tenant's own key meets says nothing about the others.
-            owner = GATEWAY if key is None else tenant.id
+            owner = _owner(tenant, target)
             call = ModelCall(
                 model=target.model,
                 body=request.body,
@@ -195,8 +196,9 @@ class ModelCalls:
                 request_id=caller.request_id,
             )
             progress.target, progress.asked = target, True
+            opening = provider.open(call, api_key=key)
             try:
-                reply = await stack.enter_async_context(provider.open(call, api_key=key))
+                reply = await opening.__aenter__()
             except ProviderFailure as failure:
                 # Refused or unreachable: nothing was generated, nothing is owed.
                 progress.asked = False
@@ -206,8 +208,18 @@ class ModelCalls:
             else:
                 self._router.note_success(target, owner=owner)
                 progress.reply = reply
-                return OpenCall(reservation, route, target, reply, perf_counter() - began)
+                waited = perf_counter() - began
+                return OpenCall(reservation, route, target, reply, opening, waited)
         raise UpstreamUnavailable(f"no provider of {request.model} is configured any more")
+
+    def _in_order(self, tenant: AwakeTenant, route: Route) -> Sequence[Target]:
+        """The targets as they are to be tried: those that cool down come last."""
+        if len(route.targets) == 1:
+            return route.targets
+        return sorted(
+            route.targets,
+            key=lambda t: self._router.cooling(t.provider, owner=_owner(tenant, t)) is not None,
+        )
 
     def _dearest(self, tenant: AwakeTenant, route: Route) -> Price | None:
         """The price to reserve at: that of the dearest target a failover may reach.
@@ -242,6 +254,12 @@ class ModelCalls:
             # Only needed, and only worth its price, where the provider has not counted.
             text_bytes=0 if reply is None or usage is not None else reply.text_bytes,
         )
+
+
+def _owner(tenant: AwakeTenant, target: Target) -> str:
+    """Whose cool-down counts: what a tenant's own key meets says nothing about the others."""
+    own = tenant.own_provider(target.provider) is not None
+    return tenant.id if own or tenant.provider_key(target.provider) is not None else GATEWAY
 
 
 def _times(limit: int | None, choices: int) -> int | None:

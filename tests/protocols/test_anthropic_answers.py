@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from appliance.model.calls import Delta, Finished, FinishReason
 from appliance.model.usage import TokenUsage
-from appliance.protocols.anthropic_answers import StreamReader, read_usage
 from appliance.protocols.answers import ErrorReported, MalformedAnswer
+from appliance.protocols.anthropic_answers import StreamReader, read_usage
 from tests.protocols.calls import calls_of, end_of, text_of, thoughts_of
 from tests.protocols.cuts import at_every_position, pieces
 
@@ -126,7 +126,7 @@ def test_what_is_new_is_skipped() -> None:
 
 
 def test_later_usage_replaces_what_was_said_at_the_start() -> None:
-    usage = {
+    usage: dict[str, Any] = {
         "input_tokens": 12,
         "cache_creation_input_tokens": 3,
         "cache_read_input_tokens": None,

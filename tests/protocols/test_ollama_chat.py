@@ -25,7 +25,8 @@ def said(**members: Any) -> dict[str, Any]:
 
 def line(text: str = "", **fields: Any) -> bytes:
     message = {"role": "assistant", "content": text}
-    return json.dumps({"model": "m", "message": message, "done": False, **fields}).encode() + b"\n"
+    whole = {"created_at": "2026T1Z", "message": message, "done": False, **fields}
+    return json.dumps(whole).encode() + b"\n"
 
 
 END = line(done=True, done_reason="stop", prompt_eval_count=3, eval_count=2)
@@ -164,8 +165,8 @@ def test_thoughts_and_calls_are_read_and_each_call_gets_an_id() -> None:
 
     assert thoughts_of(deltas) == "Hm"
     assert calls_of(deltas) == [
-        ("call_ollama_0", "f", '{"x":1}'),
-        ("call_ollama_1", "g", '{"x":1}'),
+        ("call_2026T1Z_0", "f", '{"x":1}'),
+        ("call_2026T1Z_1", "g", '{"x":1}'),
     ]
     assert end_of(deltas).reason is FinishReason.TOOL_CALLS
 

@@ -69,7 +69,7 @@ def _cut(asked: Asked) -> Answer:
 
 def _hang(asked: Asked) -> Answer:
     answer = good(asked)
-    return replace(answer, pieces=answer.pieces[:3] if asked.stream else (), ending="hang")
+    return replace(answer, pieces=answer.pieces[:5] if asked.stream else (), ending="hang")
 
 
 def _no_end(asked: Asked) -> Answer:
