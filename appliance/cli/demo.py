@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 from rich.panel import Panel
 
-from appliance.cli.gateway import OPERATOR, Setup, Started
+from appliance.cli.gateway import OPERATOR, Started
 from appliance.cli.output import stdout
+from appliance.cli.parts import Setup
 from appliance.cli.serve import run
 from appliance.model.errors import AlreadyExists
 

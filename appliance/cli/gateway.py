@@ -1,4 +1,4 @@
-"""The composition root: builds every part and holds the tree of tasks together.
+"""The tree of tasks: starts a gateway's parts in order and ends them in reverse.
 
 Leaving :func:`run_gateway` ends everything it started. The nurseries nest in
 the order of starting, so shutting down is the same list read backwards: no
@@ -7,96 +7,33 @@ log, which the others need to the last.
 """
 
 import gc
-import hashlib
 import logging
-import secrets
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from random import SystemRandom
 
 import hypercorn.trio
 import trio
 
-import appliance
-from appliance.cli.init import NewState, key_from, write_config
-from appliance.cli.state import CONFIG
+from appliance.cli.init import NewState, write_config
+from appliance.cli.parts import Parts, Setup
 from appliance.cli.systemd import ServiceNotifier
-from appliance.config.live import LiveConfig
-from appliance.config.rules import exposure_problem
-from appliance.config.schema import AdminKeyConfig, GatewayConfig, ProviderConfig
-from appliance.config.secrets import resolve
-from appliance.log import LineWriter, configure, set_level
 from appliance.model.callers import ActorKind, Caller
-from appliance.model.errors import ConfigInvalid
-from appliance.model.money import Price
-from appliance.model.spending import Standing
-from appliance.model.tokens import stored_digest
-from appliance.providers.base import Provider
-from appliance.providers.building import build_http_provider
-from appliance.providers.embedded import EmbeddedProvider
-from appliance.providers.provider_set import ProviderSet
-from appliance.services.access import Access
-from appliance.services.audit import Audit
-from appliance.services.checks import Finding, Vitals, run_checks
-from appliance.services.completions import Completions
-from appliance.services.credentials import ProviderKeys
 from appliance.services.last_use import LastUse
-from appliance.services.loop_lag import LoopLag
-from appliance.services.model_calls import ModelCalls
-from appliance.services.rate_card import RateCard
-from appliance.services.registry import TenantRegistry
-from appliance.services.routing import CatalogueEntry, Router
-from appliance.services.tenant_config import Overlays
 from appliance.services.tenants import TenantService
-from appliance.services.tickets import TicketBook, TicketService
-from appliance.services.token_index import TokenIndex
-from appliance.services.turns import Turns
-from appliance.services.usage_reports import UsageReports
-from appliance.storage.audit_log import AuditLog
-from appliance.storage.credentials import ProviderCredential, Vault
-from appliance.storage.state import SECRETS, StateDirectory
-from appliance.storage.tenant_records import TenantRecords
-from appliance.tenants.directory import Supervisor
-from appliance.tenants.resources import TenantOpener, provider_config
-from appliance.tenants.runtime import Conditions, TenantRuntime
-from appliance.tenants.supervision import RestartPolicy, run_contained
+from appliance.storage.state import StateDirectory
+from appliance.tenants.supervision import run_contained
 from appliance.transports import hypercorn_door
-from appliance.transports.callers import Peers
-from appliance.transports.control.app import build_app
-from appliance.transports.control.collaborators import ControlServices, GatewayFacts
-from appliance.transports.control.table import ROUTES
-from appliance.transports.gateway import Endpoint, Gateway
-from appliance.transports.health import Health
 from appliance.transports.http_server import hypercorn_config
-from appliance.transports.metrics import Levels, Metrics
-from appliance.transports.openai_api.chat import ChatRoute
-from appliance.transports.openai_api.door import RawDoor
-from appliance.transports.openai_api.models import ModelsRoute
 
 log = logging.getLogger(__name__)
 
-CHAT_PATH = "/v1/chat/completions"
-MODELS_PATH = "/v1/models"
-_COOKIE_KEY = f"{SECRETS}/cookie-key"
 _GC_THRESHOLD = 50_000  # allocations between two collections of the youngest generation
 
 # Who acts when the operator started us with this very process.
 OPERATOR = Caller(ActorKind.SYSTEM, "operator", None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """How a gateway is started."""
-
-    state_dir: Path
-    config: Path | None = None  # None: config.yaml of the state directory
-    bind: str | None = None  # overrides server.bind
-    environ: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +48,6 @@ class Started:
 WhenStarted = Callable[[Started], Awaitable[None]]
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 async def run_gateway(setup: Setup, *, when_started: WhenStarted) -> None:
     """Serve until SIGTERM or SIGINT. Raises ``ApplianceError`` for what keeps it from starting."""
     with ExitStack() as stack:
@@ -123,334 +56,86 @@ async def run_gateway(setup: Setup, *, when_started: WhenStarted) -> None:
         new_state = None
         if setup.config is None:
             new_state = write_config(state, environ=setup.environ)
-        gateway = _Parts(setup, state)
+        parts = Parts(setup, state)
+
+        async def announce(url: str) -> None:
+            await when_started(Started(url, parts.tenants, new_state))
+
         stop = trio.Event()
         async with trio.open_nursery() as signals:
-            await signals.start(gateway.watch_signals, stop)
-            await gateway.serve(stop, partial(_started, when_started, new_state))
+            await signals.start(_watch_signals, parts, stop)
+            await _serve(parts, ServiceNotifier(setup.environ), stop, announce)
             signals.cancel_scope.cancel()
 
 
-async def _started(
-    when_started: WhenStarted, new_state: NewState | None, url: str, tenants: TenantService
+async def _serve(
+    parts: Parts,
+    systemd: ServiceNotifier,
+    stop: trio.Event,
+    announce: Callable[[str], Awaitable[None]],
 ) -> None:
-    await when_started(Started(url, tenants, new_state))
+    last_use = LastUse(parts.registry)
+    async with trio.open_nursery() as background:
+        await background.start(parts.log.flush_forever)
+        background.start_soon(parts.lag.run)
+        await background.start(parts.audit.run)
+        await background.start(parts.live.watch)
+        await background.start(last_use.run)
+        await background.start(parts.providers.run)
+        await background.start(parts.supervisor.run)
+        background.start_soon(systemd.watchdog)
+        async with trio.open_nursery() as http:
+            url = await _listen(parts, http, stop)
+            _settle_memory()
+            parts.health.serving()
+            systemd.ready()
+            log.info("ready", extra={"url": url, "tenants": len(parts.registry)})
+            await announce(url)
+            await stop.wait()
+            parts.health.draining()
+            systemd.stopping()
+            log.info("draining")
+        # Every request has ended or was cancelled: nothing new can arrive.
+        await parts.supervisor.drain(grace=parts.live.current.server.drain_timeout)
+        await last_use.flush_all()
+        log.info("stopped")
+        background.cancel_scope.cancel()
 
 
-class _Parts:
-    """Every part of one gateway, built bottom-up."""
-
-    def __init__(self, setup: Setup, state: StateDirectory) -> None:
-        self._setup = setup
-        self._state = state
-        self._started_at = _now()
-        self._notifier = ServiceNotifier(setup.environ)
-        self._given_key = key_from(setup.environ)
-        path = setup.config or setup.state_dir / CONFIG
-        self.live = LiveConfig(path, checks=(self._check_config,))
-        self._log = _configured_log(self.live.current)
-        self.bind = setup.bind or self.live.current.server.bind
-        _refuse_exposure(self.live.current, self.bind)
-
-        self.lag = LoopLag()
-        self.audit = Audit(AuditLog(state, clock=_now), clock=_now)
-        self.index = TokenIndex()
-        self.registry = TenantRegistry(TenantRecords(state), self.index)
-        self.registry.load()
-        for tenant, reason in self.registry.broken.items():
-            log.error("the tenant is kept out", extra={"tenant": tenant, "reason": reason})
-        self.access = Access(self.index, cookie_key=_cookie_key(state), clock=_now)
-        self.vault = Vault.open(state)
-        self._build_services()
-        self._build_doors()
-        self._use_config(self.live.current)
-        self.live.subscribe(self._use_config)
-
-    def _build_services(self) -> None:
-        self.providers = ProviderSet(
-            self.live.current,
-            resolve=self._resolve,
-            build_embedded=self._build_embedded,
-            clock=_now,
+async def _listen(parts: Parts, nursery: trio.Nursery, stop: trio.Event) -> str:
+    """Open the door; return the address it has."""
+    if not hypercorn_door.install():
+        log.warning("this Hypercorn is not the one the door was written for; using its own")
+    binds: list[str] = await nursery.start(
+        partial(
+            hypercorn.trio.serve,
+            parts.app,  # type: ignore[arg-type]  # an ASGI app by shape
+            hypercorn_config(parts.live.current.server, bind=parts.bind),
+            shutdown_trigger=stop.wait,
+            mode="asgi",
         )
-        self.router = Router(self.providers.current, clock=_now)
-        self.rate_card = RateCard.from_config(self.live.current, clock=_now)
-        self.supervisor = Supervisor(
-            TenantOpener(
-                registry=self.registry,
-                roots=self._state,
-                vault=self.vault,
-                config=lambda: self.live.current,
-                build_provider=self._build_own,
-                clock=_now,
-            ),
-            limits=lambda: self.live.current.server,
-            conditions=Conditions(
-                is_live=self.access.is_live, policy=RestartPolicy(), random=SystemRandom()
-            ),
-            clock=_now,
-            fell_asleep=LastUse(self.registry).flush,
-        )
-        book = TicketBook()
-        self.tickets = TicketService(
-            book, self.registry, access=self.access, audit=self.audit, clock=_now
-        )
-        self.tenants = TenantService(
-            self.registry,
-            Overlays(self._state, config=lambda: self.live.current),
-            running=self.supervisor,
-            audit=self.audit,
-            tickets=book,
-            config=lambda: self.live.current,
-            clock=_now,
-        )
-        self.metrics = Metrics(
-            version=appliance.__version__,
-            levels=self._levels,
-            routes=[*{route.path for route in ROUTES}, CHAT_PATH, MODELS_PATH],
-            per_tenant=self.live.current.metrics.per_tenant,
-        )
-        self.calls = ModelCalls(
-            router=self.router,
-            providers=self.providers.current,
-            price=self._price,
-            count=self.metrics.model_call,
-        )
-        self.health = Health(lag=self.lag, vitals=self._vitals)
-
-    def _build_doors(self) -> None:
-        door = RawDoor(
-            config=lambda: self.live.current,
-            access=self.access,
-            holds=self.registry.__contains__,
-            log=self._log,
-            metrics=self.metrics,
-        )
-        models = ModelsRoute(door, self.supervisor, self._list_models, self._started_at)
-        chat = ChatRoute(
-            door,
-            self.supervisor,
-            Completions(self.calls),
-            Turns(self.calls, clock=_now),
-            clock=_now,
-        )
-        control = build_app(self._control_services())
-        raw: dict[str, Endpoint] = {CHAT_PATH: chat, MODELS_PATH: models, f"{MODELS_PATH}/": models}
-        self.app = Gateway(raw, control)
-
-    def _control_services(self) -> ControlServices:
-        return ControlServices(
-            access=self.access,
-            tenants=self.tenants,
-            tickets=self.tickets,
-            usage=UsageReports(
-                roots=self._state, currency=lambda: self.live.current.billing.currency
-            ),
-            audit=self.audit,
-            provider_keys=ProviderKeys(
-                self._state,
-                self.vault,
-                audit=self.audit,
-                running=self.supervisor,
-                config=lambda: self.live.current,
-            ),
-            metrics=self.metrics,
-            access_log=self._log,
-            config=lambda: self.live.current,
-            peers=self._current_peers,
-            clock=_now,
-            holds=self.registry.__contains__,
-            control_plane_digest=lambda: self._control_plane_digest,
-            readiness=self.health.readiness,
-            facts=self._facts,
-            standing=self._standing,
-        )
-
-    # -- running ---------------------------------------------------------
-
-    async def serve(
-        self, stop: trio.Event, started: Callable[[str, TenantService], Awaitable[None]]
-    ) -> None:
-        async with trio.open_nursery() as background:
-            await background.start(self._log.flush_forever)
-            background.start_soon(self.lag.run)
-            await background.start(self.audit.run)
-            await background.start(self.live.watch)
-            await background.start(LastUse(self.registry).run)
-            await background.start(self.providers.run)
-            await background.start(self.supervisor.run)
-            background.start_soon(self._notifier.watchdog)
-            if not hypercorn_door.install():
-                log.warning("this Hypercorn is not the one the door was written for; using its own")
-            config = hypercorn_config(self.live.current.server, bind=self.bind)
-            async with trio.open_nursery() as http:
-                binds: list[str] = await http.start(
-                    partial(
-                        hypercorn.trio.serve,
-                        self.app,  # type: ignore[arg-type]  # an ASGI app by shape
-                        config,
-                        shutdown_trigger=stop.wait,
-                        mode="asgi",
-                    )
-                )
-                # What is there now lives as long as the process; the collector need not look.
-                gc.collect()
-                gc.freeze()
-                gc.set_threshold(_GC_THRESHOLD)
-                self.health.serving()
-                self._notifier.ready()
-                log.info("ready", extra={"url": binds[0], "tenants": len(self.registry)})
-                await started(binds[0], self.tenants)
-                await stop.wait()
-                self.health.draining()
-                self._notifier.stopping()
-                log.info("draining")
-            # Every request has ended or was cancelled: nothing new can arrive.
-            await self.supervisor.drain(grace=self.live.current.server.drain_timeout)
-            await LastUse(self.registry).flush_all()
-            log.info("stopped")
-            background.cancel_scope.cancel()
-
-    async def watch_signals(
-        self, stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        watched = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        with trio.open_signal_receiver(*watched) as signals:
-            task_status.started()
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    await run_contained("reload", self._reload)
-                else:
-                    stop.set()
-
-    async def _reload(self) -> None:
-        """SIGHUP: read config and records again, go on in a rotated audit log."""
-        self.audit.reopen()
-        self.live.reload()
-        await self.tenants.reload()
-
-    # -- configuration ---------------------------------------------------
-
-    def _check_config(self, config: GatewayConfig) -> None:
-        """Refuse a config that could not be used: before it is taken, and at the start."""
-        if config.server.control_plane_token is not None:
-            self._resolve(config.server.control_plane_token, key="server.control_plane_token")
-        if hasattr(self, "providers"):
-            self.providers.check(config)
-
-    def _use_config(self, config: GatewayConfig) -> None:
-        set_level(self._log, config.logging.level, access=config.logging.access)
-        self.access.use_admin_keys(self._admin_keys(config))
-        self.providers.use(config)
-        self.rate_card = RateCard.from_config(config, clock=_now)
-        server = config.server
-        self._peers = Peers(
-            behind_proxy=server.behind_proxy, trusted_proxies=server.trusted_proxies
-        )
-        self._control_plane_digest = None
-        if server.control_plane_token is not None:
-            token = self._resolve(server.control_plane_token, key="server.control_plane_token")
-            self._control_plane_digest = hashlib.sha256(token.encode()).digest()
-        self.supervisor.refresh_all()
-
-    def _admin_keys(self, config: GatewayConfig) -> list[AdminKeyConfig]:
-        keys = list(config.server.admin_keys)
-        if self._given_key is not None:
-            given = stored_digest(self._given_key.digest())
-            if all(key.hash != given for key in keys):
-                keys.append(AdminKeyConfig(label="environment", hash=given))
-        return keys
-
-    def _resolve(self, reference: str, *, key: str) -> str:
-        directory = self._setup.environ.get("CREDENTIALS_DIRECTORY")
-        return resolve(
-            reference, environ=self._setup.environ, credentials_directory=directory, key=key
-        )
-
-    # -- answers to the doors --------------------------------------------
-
-    def _price(self, provider: str, model: str) -> Price | None:
-        return self.rate_card.price(provider, model)
-
-    def _current_peers(self) -> Peers:
-        return self._peers
-
-    def _vitals(self) -> list[Finding]:
-        return run_checks(
-            Vitals(
-                free_bytes=self._state.free_bytes(),
-                config_problem=self.live.problem,
-                audit_problem=self.audit.problem,
-                broken_tenants=self.registry.broken,
-            )
-        )
-
-    async def _standing(self, tenant: str) -> Standing:
-        runtime = await self.supervisor.runtime(tenant)
-        return runtime.meter.standing()
-
-    async def _list_models(self, runtime: TenantRuntime) -> list[CatalogueEntry]:
-        agents = [name for name in runtime.config.defaults.agents if name != "main"]
-        own = [CatalogueEntry("openclaw", "openclaw")]
-        own += [CatalogueEntry(f"openclaw/{name}", "openclaw") for name in sorted(agents)]
-        return [*own, *await self.router.catalogue(runtime.config)]
-
-    def _levels(self) -> Levels:
-        return Levels(
-            ready=self.health.readiness().ready,
-            tenants_known=len(self.registry),
-            tenants_disabled=self.registry.disabled_count,
-            tenants_broken=len(self.registry.broken),
-            tenants_awake=len(self.supervisor.awake),
-            loop_lag_p99_ms=self.lag.p99_ms,
-            disk_free_bytes=self._state.free_bytes(),
-        )
-
-    def _facts(self) -> GatewayFacts:
-        return GatewayFacts(
-            started_at=self._started_at,
-            tenants_known=len(self.registry),
-            tenants_disabled=self.registry.disabled_count,
-            tenants_awake=len(self.supervisor.awake),
-            broken=self.registry.broken,
-            disk_free_bytes=self._state.free_bytes(),
-            config_problem=self.live.problem,
-            providers=sorted(self.live.current.providers),
-        )
-
-    def _build_embedded(self, name: str, config: ProviderConfig) -> EmbeddedProvider:
-        return EmbeddedProvider(name, config, clock=_now)
-
-    def _build_own(self, credential: ProviderCredential) -> Provider:
-        """A tenant chose the address, so it must be a public one."""
-        return build_http_provider(
-            credential.provider,
-            provider_config(credential),
-            api_key=credential.api_key,
-            clock=_now,
-            public_only=not self.live.current.egress.allow_private,
-        )
+    )
+    return binds[0]
 
 
-def _configured_log(config: GatewayConfig) -> LineWriter:
-    json = {"auto": None, "json": True, "text": False}[config.logging.format]
-    return configure(json=json, level=config.logging.level, access=config.logging.access)
+def _settle_memory() -> None:
+    """What is there now lives as long as the process; the collector need not look at it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
 
 
-def _refuse_exposure(config: GatewayConfig, bind: str) -> None:
-    problem = exposure_problem(config.server, bind=bind)
-    if problem is not None:
-        raise ConfigInvalid.at(problem.field, problem.reason, problem.remedy)
-
-
-def _cookie_key(state: StateDirectory) -> bytes:
-    """The key that signs browser sessions; made once."""
-    try:
-        key = state.read_bytes(_COOKIE_KEY, limit=1024)
-    except FileNotFoundError:
-        key = secrets.token_bytes(32)
-        state.mkdir(SECRETS)
-        state.write_atomic(_COOKIE_KEY, key)
-    if len(key) != 32:
-        raise ConfigInvalid(f"{_COOKIE_KEY} is damaged; delete it to sign everybody out")
-    return key
+async def _watch_signals(
+    parts: Parts,
+    stop: trio.Event,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    watched = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    with trio.open_signal_receiver(*watched) as signals:
+        task_status.started()
+        async for number in signals:
+            if number == signal.SIGHUP:
+                await run_contained("reload", parts.reload)
+            else:
+                stop.set()

@@ -7,8 +7,9 @@ import click
 import trio
 
 from appliance.cli.exits import CommandFailed
-from appliance.cli.gateway import Setup, Started, WhenStarted, run_gateway
+from appliance.cli.gateway import Started, WhenStarted, run_gateway
 from appliance.cli.output import hint, print_secret
+from appliance.cli.parts import Setup
 from appliance.cli.state import state_option
 from appliance.model.errors import ApplianceError
 

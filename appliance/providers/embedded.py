@@ -16,6 +16,7 @@ from contextlib import (
 )
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -150,6 +151,7 @@ class EmbeddedProvider:
             "chat",
             self._chat_arguments,
             idle_unload=config.idle_unload,
+            ended=partial(self._unlink, "chat"),
             command=command,
             environ=self._environ,
         )
@@ -157,10 +159,11 @@ class EmbeddedProvider:
             "embedding",
             self._embedding_arguments,
             idle_unload=config.idle_unload,
+            ended=partial(self._unlink, "embedding"),
             command=command,
             environ=self._environ,
         )
-        self._links: dict[str, tuple[Address, HttpProvider]] = {}
+        self._links: dict[str, HttpProvider] = {}
 
     @property
     def chat_worker(self) -> ModelWorker:
@@ -204,9 +207,8 @@ class EmbeddedProvider:
         return Embeddings(self._embedding_alias(), tuple(vectors), tokens)
 
     async def aclose(self) -> None:
-        for _, link in self._links.values():
-            await link.aclose()
-        self._links.clear()
+        for kind in list(self._links):
+            self._unlink(kind)
 
     @asynccontextmanager
     async def _open(self, call: ModelCall) -> AsyncIterator[Reply]:
@@ -241,11 +243,15 @@ class EmbeddedProvider:
                 retry_after=1,
             ) from failure
 
+    def _unlink(self, kind: str) -> None:
+        if link := self._links.pop(kind, None):
+            link.close()
+
     def _link(self, address: Address) -> HttpProvider:
-        """Speak to the worker at ``address``; what was known of earlier ones is dropped."""
+        """The way to the worker at ``address``, which lasts as long as the worker."""
         known = self._links.get(address.kind)
-        if known is not None and known[0] == address:
-            return known[1]
+        if known is not None:
+            return known
         pool = ConnectionPool(dialling.unix(address.socket), limit=MOST_WAITING)
         link = HttpProvider(
             self.name,
@@ -257,7 +263,7 @@ class EmbeddedProvider:
             request_timeout=self._config.request_timeout,
             stream_idle_timeout=self._config.stream_idle_timeout,
         )
-        self._links[address.kind] = (address, link)
+        self._links[address.kind] = link
         return link
 
     def _chat_arguments(self) -> Sequence[str]:

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,9 +41,16 @@ def main(argv: Sequence[str]) -> int:
     Path(options.socket).chmod(0o600)
     say(READY)
     sys.stdin.buffer.read()
-    Path(options.socket).unlink(missing_ok=True)
+    _clear_away(Path(options.socket))
     # Without a farewell: the server's destructor waits for ever for its threads.
     os._exit(0 if server else 1)
+
+
+def _clear_away(socket: Path) -> None:
+    """Remove the socket and its folder, which was made for it: the gateway may be gone."""
+    with suppress(OSError):
+        socket.unlink(missing_ok=True)
+        socket.parent.rmdir()
 
 
 def _parser() -> argparse.ArgumentParser:

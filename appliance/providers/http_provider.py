@@ -32,7 +32,8 @@ _LARGEST_LIST = 4 * 1024 * 1024
 _LIST_PATIENCE = 10.0
 _LIST_LASTS = 300.0  # seconds
 _MOST_MODELS = 2000
-_PRINTABLE = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
+_KEY = re.compile(r"[\x21-\x7e]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
 
@@ -142,8 +143,12 @@ class HttpProvider:
             self._listed = (now, await self._ask_for_models())
         return self._listed[1]
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
+        """Close what is idle; calls under way go on to their end."""
         self._pool.close()
+
+    async def aclose(self) -> None:
+        self.close()
 
     async def _reply(self, call: ModelCall, response: Response) -> StreamedReply | WholeReply:
         if not 200 <= response.status < 300:
@@ -192,7 +197,7 @@ class HttpProvider:
         lines += [f"{name}: {value}" for name, value in self._wire.headers]
         for name, value in headers.items():
             field = f"providers.{self.name}.headers.{name}"
-            if not _HEADER_NAME.fullmatch(name) or not _PRINTABLE.fullmatch(value):
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 raise ConfigInvalid.at(field, "is not a header", "use one line of printable ASCII")
             lines.append(f"{name}: {value}")
         return "\r\n".join(lines)
@@ -203,7 +208,7 @@ class HttpProvider:
         target = self._path + (self._wire.chat_path if path is None else path)
         lines = [f"{method} {target} HTTP/1.1", self._fixed]
         if api_key:
-            if not _PRINTABLE.fullmatch(api_key):
+            if not _KEY.fullmatch(api_key):
                 field = f"providers.{self.name}.api_key"
                 raise ConfigInvalid.at(field, "is not a key", "it holds what no header can carry")
             lines.append(": ".join(self._wire.authorization(api_key)))

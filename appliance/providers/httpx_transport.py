@@ -96,13 +96,16 @@ class _Body(httpx.AsyncByteStream):
         self._request = request
         self._patience = patience
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            with _as_httpx(self._request):
-                data = await self._response.read_some(patience=self._patience)
-            if not data:
-                return
-            yield data
+    # An iterator of its own rather than a generator: httpx leaves those unfinished.
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with _as_httpx(self._request):
+            data = await self._response.read_some(patience=self._patience)
+        if not data:
+            raise StopAsyncIteration
+        return data
 
     async def aclose(self) -> None:
         self._response.release()

@@ -79,13 +79,18 @@ class ModelWorker:
         arguments: Callable[[], Sequence[str]],
         *,
         idle_unload: float,
+        ended: Callable[[], None],
         command: Sequence[str] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """``arguments`` is called for each start and may raise :exc:`StartFailed`."""
+        """``arguments`` is called for each start and may raise :exc:`StartFailed`.
+
+        ``ended`` is called whenever the process has gone: its address is void.
+        """
         self._name = name
         self._arguments = arguments
         self._idle_unload = idle_unload
+        self._ended = ended
         self._command = list(command or worker_command())
         self._environ = os.environ if environ is None else environ
         self._life: _Life | None = None
@@ -143,9 +148,8 @@ class ModelWorker:
                     await self._live(life)
                     pause = _FIRST_PAUSE
                 except (StartFailed, OSError) as exc:
+                    _fail(life, exc)
                     log.warning("embedded model failed to start: %s: %s", self._name, exc)
-                    life.failure = str(exc)
-                    life.begun.set()
                     await trio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
                 self._forget(life)
@@ -168,7 +172,11 @@ class ModelWorker:
             address = Address(self._name, f"{folder}/model.sock", secrets.token_hex(32))
             process = await self._start(address)
             try:
-                await self._wait_ready(process)
+                try:
+                    await self._wait_ready(process)
+                except StartFailed as exc:
+                    _fail(life, exc)  # those who wait need not see the process end
+                    raise
                 log.info("embedded model started: %s", self._name)
                 life.address = address
                 life.begun.set()
@@ -180,6 +188,7 @@ class ModelWorker:
             finally:
                 if life.address is not None:
                     self._forget(life)
+                self._ended()
                 self.process_id = None
                 with trio.CancelScope(shield=True):
                     await _stop(process)
@@ -236,6 +245,11 @@ class ModelWorker:
                 self._forget(life)
                 return
             await trio.sleep(rest)
+
+
+def _fail(life: _Life, why: Exception) -> None:
+    life.failure = str(why)
+    life.begun.set()
 
 
 async def _stop(process: trio.Process) -> None:

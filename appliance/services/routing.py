@@ -121,13 +121,16 @@ class Router:
     ) -> None:
         """Remember that ``target`` did not answer; ``owner`` is the tenant whose key was used.
 
-        What is wrong with the request says nothing about the provider.
+        What is wrong with the request says nothing about the provider. Calls
+        that fail while it cools down already count as one failure: they were
+        all sent at the same time, or by somebody who asks for it.
         """
         if not failure.retryable or failure.kind is Kind.INVALID:
             return
         key = (target.provider, owner)
+        already = self.cooling(target.provider, owner=owner) is not None
         known = self._cooldowns.pop(key, None)
-        failures = 1 if known is None else known.failures + 1
+        failures = 1 if known is None else known.failures + (not already)
         if failure.retry_after is None:
             wait = _FIRST_COOLDOWN * 2 ** min(failures - 1, _MOST_DOUBLINGS)
         else:
@@ -135,6 +138,8 @@ class Router:
         if len(self._cooldowns) >= _MOST_RECORDS:
             del self._cooldowns[next(iter(self._cooldowns))]  # the one least recently failed
         until = self._clock() + min(wait, LONGEST_COOLDOWN)
+        if already and known is not None:
+            until = max(until, known.until)
         self._cooldowns[key] = _Cooldown(failures, until)
 
     def note_success(self, target: Target, *, owner: str = GATEWAY) -> None:

@@ -8,7 +8,8 @@ import httpx
 import pytest
 import trio
 
-from appliance.cli.gateway import Setup, Started, run_gateway
+from appliance.cli.gateway import Started, run_gateway
+from appliance.cli.parts import Setup
 from tests.stub_provider.server import StubProvider
 
 ADMIN_KEY = "admin:0123456789abcdef"

@@ -10,17 +10,19 @@ import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from appliance.config.schema import ProviderConfig
 from appliance.model.calls import ModelCall
 from appliance.model.errors import InvalidRequest
 from appliance.providers import embedded, model_worker
+from appliance.providers.base import Reply
 from appliance.providers.embedded import EmbeddedProvider, EmbeddedWire, missing_cpu_features
 from appliance.providers.errors import UpstreamUnavailable
 from appliance.providers.model_worker import worker_command, worker_environment
@@ -123,17 +125,22 @@ async def test_a_killed_process_is_replaced_with_the_next_call(
 ) -> None:
     async with running(tmp_path, weights) as provider:
         with pytest.raises(UpstreamUnavailable, match="started again"):
-            async with provider.open(call(model="x", messages=[])) as _:
-                pass
-            async with provider.open(_hanging()) as reply:
-                process_id = provider.chat_worker.process_id
-                assert process_id is not None
-                os.kill(process_id, signal.SIGKILL)
-                async for _ in reply.chunks(include_usage=False):
-                    pass
+            await _answer_and_die(provider)
 
         assert await answer(provider)
         assert provider.chat_worker.starts == 2
+
+
+async def _answer_and_die(provider: EmbeddedProvider) -> None:
+    async with provider.open(_hanging()) as reply:
+        os.kill(provider.chat_worker.process_id or 0, signal.SIGKILL)
+        await _exhaust(reply)
+
+
+async def _exhaust(reply: Reply) -> None:
+    async with aclosing(reply.chunks(include_usage=False)) as events:
+        async for _ in events:
+            pass
 
 
 def _hanging() -> ModelCall:
@@ -143,10 +150,12 @@ def _hanging() -> ModelCall:
 async def test_a_process_nobody_uses_leaves_and_comes_back(tmp_path: Path, weights: Path) -> None:
     async with running(tmp_path, weights, idle_unload=0.2) as provider:
         await answer(provider)
-        process_id = provider.chat_worker.process_id
-        assert process_id is not None
-        while is_alive(process_id):
-            await trio.sleep(0.02)  # noqa: ASYNC110 - the kernel tells nobody else
+        pidfd = os.pidfd_open(provider.chat_worker.process_id or 0)
+        try:
+            await trio.lowlevel.wait_readable(pidfd)  # it has ended
+        finally:
+            os.close(pidfd)
+        await trio.testing.wait_all_tasks_blocked()
 
         assert provider.chat_worker.process_id is None
         assert await answer(provider)
@@ -166,20 +175,25 @@ async def test_calls_wait_for_each_other_and_not_too_many_wait(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "MOST_WAITING", 2)
-    async with running(tmp_path, weights) as provider, trio.open_nursery() as nursery:
-        async with provider.open(_hanging()):
-            for _ in range(2):
-                nursery.start_soon(answer, provider)
-            await trio.testing.wait_all_tasks_blocked()
-            with pytest.raises(UpstreamUnavailable, match="2 calls wait already"):
-                await answer(provider)
+    async with (
+        running(tmp_path, weights) as provider,
+        trio.open_nursery() as nursery,
+        provider.open(_hanging()),
+    ):
+        for _ in range(2):
+            nursery.start_soon(answer, provider)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(UpstreamUnavailable, match="2 calls wait already"):
+            await answer(provider)
 
 
 async def test_nobody_waits_for_ever(tmp_path: Path, weights: Path) -> None:
-    async with running(tmp_path, weights, request_timeout=1) as provider:
-        async with provider.open(_hanging()):
-            with pytest.raises(UpstreamUnavailable, match="busy for 1 s"):
-                await answer(provider)
+    async with (
+        running(tmp_path, weights, request_timeout=1) as provider,
+        provider.open(_hanging()),
+    ):
+        with pytest.raises(UpstreamUnavailable, match="busy for 1 s"):
+            await answer(provider)
 
 
 @pytest.mark.parametrize(
@@ -211,8 +225,8 @@ async def test_a_process_that_never_says_it_is_ready_is_given_up(
 async def test_missing_weights_and_a_missing_cpu_feature_are_told_at_once(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights.unlink()
-    async with running(tmp_path, weights) as provider:
+    missing = tmp_path / "none.gguf"
+    async with running(tmp_path, missing) as provider:
         with pytest.raises(UpstreamUnavailable, match="weights are missing"):
             await answer(provider)
         assert provider.chat_worker.starts == 0
@@ -237,8 +251,7 @@ async def test_a_call_that_is_cancelled_frees_the_model(tmp_path: Path, weights:
         await answer(provider)
         with trio.move_on_after(0.2):
             async with provider.open(_hanging()) as reply:
-                async for _ in reply.chunks(include_usage=False):
-                    pass
+                await _exhaust(reply)
 
         assert await answer(provider)
         assert provider.chat_worker.starts == 1

@@ -1,0 +1,343 @@
+"""Every part of one gateway, built bottom-up: the only place where concrete classes meet."""
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import SystemRandom
+
+import appliance
+from appliance.cli.init import key_from
+from appliance.cli.state import CONFIG
+from appliance.config.live import LiveConfig
+from appliance.config.rules import exposure_problem
+from appliance.config.schema import AdminKeyConfig, GatewayConfig, ProviderConfig
+from appliance.config.secrets import resolve
+from appliance.log import LineWriter, configure, set_level
+from appliance.model.errors import ConfigInvalid
+from appliance.model.money import Price
+from appliance.model.spending import Standing
+from appliance.model.tokens import stored_digest
+from appliance.providers.base import Provider
+from appliance.providers.building import build_http_provider
+from appliance.providers.embedded import EmbeddedProvider
+from appliance.providers.provider_set import ProviderSet
+from appliance.services.access import Access
+from appliance.services.audit import Audit
+from appliance.services.checks import Finding, Vitals, run_checks
+from appliance.services.completions import Completions
+from appliance.services.credentials import ProviderKeys
+from appliance.services.last_use import LastUse
+from appliance.services.loop_lag import LoopLag
+from appliance.services.model_calls import ModelCalls
+from appliance.services.rate_card import RateCard
+from appliance.services.registry import TenantRegistry
+from appliance.services.routing import CatalogueEntry, Router
+from appliance.services.tenant_config import Overlays
+from appliance.services.tenants import TenantService
+from appliance.services.tickets import TicketBook, TicketService
+from appliance.services.token_index import TokenIndex
+from appliance.services.turns import Turns
+from appliance.services.usage_reports import UsageReports
+from appliance.storage.audit_log import AuditLog
+from appliance.storage.credentials import ProviderCredential, Vault
+from appliance.storage.state import SECRETS, StateDirectory
+from appliance.storage.tenant_records import TenantRecords
+from appliance.tenants.directory import Supervisor
+from appliance.tenants.resources import TenantOpener, provider_config
+from appliance.tenants.runtime import Conditions, TenantRuntime
+from appliance.tenants.supervision import RestartPolicy
+from appliance.transports.callers import Peers
+from appliance.transports.control.app import build_app
+from appliance.transports.control.collaborators import ControlServices, GatewayFacts
+from appliance.transports.control.table import ROUTES
+from appliance.transports.gateway import Endpoint, Gateway
+from appliance.transports.health import Health
+from appliance.transports.metrics import Levels, Metrics
+from appliance.transports.openai_api.chat import ChatRoute
+from appliance.transports.openai_api.door import RawDoor
+from appliance.transports.openai_api.models import ModelsRoute
+
+log = logging.getLogger(__name__)
+
+CHAT_PATH = "/v1/chat/completions"
+MODELS_PATH = "/v1/models"
+_COOKIE_KEY = f"{SECRETS}/cookie-key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How a gateway is started."""
+
+    state_dir: Path
+    config: Path | None = None  # None: config.yaml of the state directory
+    bind: str | None = None  # overrides server.bind
+    environ: Mapping[str, str]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Parts:
+    """The parts, wired up; running them is the caller's business."""
+
+    def __init__(self, setup: Setup, state: StateDirectory) -> None:
+        self._setup = setup
+        self._state = state
+        self._started_at = now()
+        self._given_key = key_from(setup.environ)
+        path = setup.config or setup.state_dir / CONFIG
+        self.live = LiveConfig(path, checks=(self._check_config,))
+        self.log = _configured_log(self.live.current)
+        self.bind = setup.bind or self.live.current.server.bind
+        _refuse_exposure(self.live.current, self.bind)
+
+        self.lag = LoopLag()
+        self.audit = Audit(AuditLog(state, clock=now), clock=now)
+        self.index = TokenIndex()
+        self.registry = TenantRegistry(TenantRecords(state), self.index)
+        self.registry.load()
+        for tenant, reason in self.registry.broken.items():
+            log.error("the tenant is kept out", extra={"tenant": tenant, "reason": reason})
+        self.access = Access(self.index, cookie_key=_cookie_key(state), clock=now)
+        self.vault = Vault.open(state)
+        self._build_services()
+        self._build_doors()
+        self._use_config(self.live.current)
+        self.live.subscribe(self._use_config)
+
+    def _build_services(self) -> None:
+        self.providers = ProviderSet(
+            self.live.current,
+            resolve=self._resolve,
+            build_embedded=self._build_embedded,
+            clock=now,
+        )
+        self.router = Router(self.providers.current, clock=now)
+        self.rate_card = RateCard.from_config(self.live.current, clock=now)
+        self.supervisor = Supervisor(
+            TenantOpener(
+                registry=self.registry,
+                roots=self._state,
+                vault=self.vault,
+                config=lambda: self.live.current,
+                build_provider=self._build_own,
+                clock=now,
+            ),
+            limits=lambda: self.live.current.server,
+            conditions=Conditions(
+                is_live=self.access.is_live, policy=RestartPolicy(), random=SystemRandom()
+            ),
+            clock=now,
+            fell_asleep=LastUse(self.registry).flush,
+        )
+        book = TicketBook()
+        self.tickets = TicketService(
+            book, self.registry, access=self.access, audit=self.audit, clock=now
+        )
+        self.tenants = TenantService(
+            self.registry,
+            Overlays(self._state, config=lambda: self.live.current),
+            running=self.supervisor,
+            audit=self.audit,
+            tickets=book,
+            config=lambda: self.live.current,
+            clock=now,
+        )
+        self.metrics = Metrics(
+            version=appliance.__version__,
+            levels=self._levels,
+            routes=[*{route.path for route in ROUTES}, CHAT_PATH, MODELS_PATH],
+            per_tenant=self.live.current.metrics.per_tenant,
+        )
+        self.calls = ModelCalls(
+            router=self.router,
+            providers=self.providers.current,
+            price=self._price,
+            count=self.metrics.model_call,
+        )
+        self.health = Health(lag=self.lag, vitals=self._vitals)
+
+    def _build_doors(self) -> None:
+        door = RawDoor(
+            config=lambda: self.live.current,
+            access=self.access,
+            holds=self.registry.__contains__,
+            log=self.log,
+            metrics=self.metrics,
+        )
+        models = ModelsRoute(door, self.supervisor, self._list_models, self._started_at)
+        chat = ChatRoute(
+            door,
+            self.supervisor,
+            Completions(self.calls),
+            Turns(self.calls, clock=now),
+            clock=now,
+        )
+        control = build_app(self._control_services())
+        raw: dict[str, Endpoint] = {CHAT_PATH: chat, MODELS_PATH: models, f"{MODELS_PATH}/": models}
+        self.app = Gateway(raw, control)
+
+    def _control_services(self) -> ControlServices:
+        return ControlServices(
+            access=self.access,
+            tenants=self.tenants,
+            tickets=self.tickets,
+            usage=UsageReports(
+                roots=self._state, currency=lambda: self.live.current.billing.currency
+            ),
+            audit=self.audit,
+            provider_keys=ProviderKeys(
+                self._state,
+                self.vault,
+                audit=self.audit,
+                running=self.supervisor,
+                config=lambda: self.live.current,
+            ),
+            metrics=self.metrics,
+            access_log=self.log,
+            config=lambda: self.live.current,
+            peers=self._current_peers,
+            clock=now,
+            holds=self.registry.__contains__,
+            control_plane_digest=lambda: self._control_plane_digest,
+            readiness=self.health.readiness,
+            facts=self._facts,
+            standing=self._standing,
+        )
+
+    async def reload(self) -> None:
+        """SIGHUP: read config and records again, go on in a rotated audit log."""
+        self.audit.reopen()
+        self.live.reload()
+        await self.tenants.reload()
+
+    # -- configuration ---------------------------------------------------
+
+    def _check_config(self, config: GatewayConfig) -> None:
+        """Refuse a config that could not be used: before it is taken, and at the start."""
+        if config.server.control_plane_token is not None:
+            self._resolve(config.server.control_plane_token, key="server.control_plane_token")
+        if hasattr(self, "providers"):
+            self.providers.check(config)
+
+    def _use_config(self, config: GatewayConfig) -> None:
+        set_level(self.log, config.logging.level, access=config.logging.access)
+        self.access.use_admin_keys(self._admin_keys(config))
+        self.providers.use(config)
+        self.rate_card = RateCard.from_config(config, clock=now)
+        server = config.server
+        self._peers = Peers(
+            behind_proxy=server.behind_proxy, trusted_proxies=server.trusted_proxies
+        )
+        self._control_plane_digest = None
+        if server.control_plane_token is not None:
+            token = self._resolve(server.control_plane_token, key="server.control_plane_token")
+            self._control_plane_digest = hashlib.sha256(token.encode()).digest()
+        self.supervisor.refresh_all()
+
+    def _admin_keys(self, config: GatewayConfig) -> list[AdminKeyConfig]:
+        keys = list(config.server.admin_keys)
+        if self._given_key is not None:
+            given = stored_digest(self._given_key.digest())
+            if all(key.hash != given for key in keys):
+                keys.append(AdminKeyConfig(label="environment", hash=given))
+        return keys
+
+    def _resolve(self, reference: str, *, key: str) -> str:
+        directory = self._setup.environ.get("CREDENTIALS_DIRECTORY")
+        return resolve(
+            reference, environ=self._setup.environ, credentials_directory=directory, key=key
+        )
+
+    # -- answers to the doors --------------------------------------------
+
+    def _price(self, provider: str, model: str) -> Price | None:
+        return self.rate_card.price(provider, model)
+
+    def _current_peers(self) -> Peers:
+        return self._peers
+
+    def _vitals(self) -> list[Finding]:
+        return run_checks(
+            Vitals(
+                free_bytes=self._state.free_bytes(),
+                config_problem=self.live.problem,
+                audit_problem=self.audit.problem,
+                broken_tenants=self.registry.broken,
+            )
+        )
+
+    async def _standing(self, tenant: str) -> Standing:
+        runtime = await self.supervisor.runtime(tenant)
+        return runtime.meter.standing()
+
+    async def _list_models(self, runtime: TenantRuntime) -> list[CatalogueEntry]:
+        agents = [name for name in runtime.config.defaults.agents if name != "main"]
+        own = [CatalogueEntry("openclaw", "openclaw")]
+        own += [CatalogueEntry(f"openclaw/{name}", "openclaw") for name in sorted(agents)]
+        return [*own, *await self.router.catalogue(runtime.config)]
+
+    def _levels(self) -> Levels:
+        return Levels(
+            ready=self.health.readiness().ready,
+            tenants_known=len(self.registry),
+            tenants_disabled=self.registry.disabled_count,
+            tenants_broken=len(self.registry.broken),
+            tenants_awake=len(self.supervisor.awake),
+            loop_lag_p99_ms=self.lag.p99_ms,
+            disk_free_bytes=self._state.free_bytes(),
+        )
+
+    def _facts(self) -> GatewayFacts:
+        return GatewayFacts(
+            started_at=self._started_at,
+            tenants_known=len(self.registry),
+            tenants_disabled=self.registry.disabled_count,
+            tenants_awake=len(self.supervisor.awake),
+            broken=self.registry.broken,
+            disk_free_bytes=self._state.free_bytes(),
+            config_problem=self.live.problem,
+            providers=sorted(self.live.current.providers),
+        )
+
+    def _build_embedded(self, name: str, config: ProviderConfig) -> EmbeddedProvider:
+        return EmbeddedProvider(name, config, clock=now)
+
+    def _build_own(self, credential: ProviderCredential) -> Provider:
+        """A tenant chose the address, so it must be a public one."""
+        return build_http_provider(
+            credential.provider,
+            provider_config(credential),
+            api_key=credential.api_key,
+            clock=now,
+            public_only=not self.live.current.egress.allow_private,
+        )
+
+
+def _configured_log(config: GatewayConfig) -> LineWriter:
+    json = {"auto": None, "json": True, "text": False}[config.logging.format]
+    return configure(json=json, level=config.logging.level, access=config.logging.access)
+
+
+def _refuse_exposure(config: GatewayConfig, bind: str) -> None:
+    problem = exposure_problem(config.server, bind=bind)
+    if problem is not None:
+        raise ConfigInvalid.at(problem.field, problem.reason, problem.remedy)
+
+
+def _cookie_key(state: StateDirectory) -> bytes:
+    """The key that signs browser sessions; made once."""
+    try:
+        key = state.read_bytes(_COOKIE_KEY, limit=1024)
+    except FileNotFoundError:
+        key = secrets.token_bytes(32)
+        state.mkdir(SECRETS)
+        state.write_atomic(_COOKIE_KEY, key)
+    if len(key) != 32:
+        raise ConfigInvalid(f"{_COOKIE_KEY} is damaged; delete it to sign everybody out")
+    return key
