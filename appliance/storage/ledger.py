@@ -25,6 +25,7 @@ FILE = "ledger/ledger.sqlite"
 # Settled calls between two foldings: few enough that one costs the loop less
 # than a millisecond, many enough that it does not show in a call's cost.
 FOLD_EVERY = 256
+_YOUNG = 500  # calls
 
 # Columns by name: a later release may have added some that this one can do without.
 _RESERVE = """
