@@ -37,6 +37,10 @@ async def receive_some(stream: trio.abc.Stream, limit: int) -> bytes:
     if type(stream) is not trio.SocketStream:
         return bytes(await stream.receive_some(limit))
     while True:
+        if stream.socket.fileno() < 0:
+            # Waiting for a descriptor that is gone is a ``ValueError`` in trio.
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError("the stream was closed")
         await trio.lowlevel.wait_readable(stream.socket)
         try:
             return os.read(stream.socket.fileno(), limit)

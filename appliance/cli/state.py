@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from appliance.cli.exits import CommandFailed, Exit
+from appliance.storage.state import TENANTS
 
 CONFIG = "config.yaml"
 _DEFAULT = "~/.openclaw"
@@ -27,7 +28,8 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def require_state(path: Path) -> None:
     """Refuse to go on where ``init`` has not been: opening the directory would make it."""
-    if not (path / CONFIG).is_file():
+    # Beside a `serve --config FILE` the directory holds no config of its own.
+    if not ((path / CONFIG).is_file() or (path / TENANTS).is_dir()):
         text = f"{path} is not a state directory; `openclawmu init` makes one"
         raise CommandFailed(text, Exit.NOT_FOUND)
 

@@ -33,11 +33,14 @@ class ServiceNotifier:
         if not self._address:
             return
         # "@" stands for the abstract namespace's leading NUL byte.
-        address = self._address.replace("@", "\0", 1)
+        address = self._address
+        if address.startswith("@"):
+            address = "\0" + address[1:]
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
             out.settimeout(0)
             out.sendto(state.encode(), address)
 
 
 def _seconds(microseconds: str) -> float | None:
-    return int(microseconds) / 1_000_000 if microseconds.isdecimal() else None
+    # 0 is no period at all; taken for one, it would keep the loop busy.
+    return (int(microseconds) / 1_000_000 or None) if microseconds.isdecimal() else None

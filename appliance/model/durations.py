@@ -18,6 +18,8 @@ def parse_duration(text: str) -> timedelta:
     """Read ``1h30m`` and the like; raise :exc:`ValueError` for anything else."""
     if not text or _PART.sub("", text):
         raise ValueError("a duration reads 30d, 12h, 10m, 90s or a sum such as 1h30m")
-    return sum(
-        (int(number) * _UNIT[unit] for number, unit in _PART.findall(text)), start=timedelta()
-    )
+    parts = (int(number) * _UNIT[unit] for number, unit in _PART.findall(text))
+    try:
+        return sum(parts, start=timedelta())
+    except OverflowError:
+        raise ValueError("a duration is shorter than three million years") from None

@@ -1,9 +1,11 @@
 """Money as integers: nano-units of the billing currency, never floats."""
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 NANO = 10**9
+_DECIMAL = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _MOST = 10**12  # units; anything larger is a slip of the keyboard
 
 
@@ -15,6 +17,9 @@ def parse_amount(text: str | int) -> int:
     """
     if isinstance(text, bool) or not isinstance(text, str | int):
         raise ValueError('an amount is a decimal in quotes, such as "50.00"')  # noqa: TRY004 - one error type for one cause
+    if isinstance(text, str) and _DECIMAL.fullmatch(text) is None:
+        # ``Decimal`` also reads blanks, underscores and the digits of other scripts.
+        raise ValueError(f"{text[:40]!r} is not a decimal such as 50.00")
     try:
         value = Decimal(text)
     except InvalidOperation:

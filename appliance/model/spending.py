@@ -23,7 +23,8 @@ class SpendRequest:
 
     ``prompt_bytes`` is the size its input tokens are estimated from.
     ``output_limit`` is the caller's own limit in tokens, 0 for calls that
-    generate nothing. ``price`` is None where nobody knows it; a call that may
+    generate nothing; for all ``choices`` together, each of which needs room for
+    one token. ``price`` is None where nobody knows it; a call that may
     fall back to other models names the dearest.
     """
 
@@ -33,6 +34,7 @@ class SpendRequest:
     prompt_bytes: int
     output_limit: int | None
     price: Price | None
+    choices: int = 1
     session: str | None = None
     agent: str | None = None
     token_id: str | None = None

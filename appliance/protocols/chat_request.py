@@ -38,8 +38,11 @@ _options = msgspec.json.Decoder(_StreamOptions | None)
 _messages = msgspec.json.Decoder(list[_Message])
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 
-# An image or a file inside the text: its base64 says nothing about its tokens.
-_DATA_URL = re.compile(rb'data:[a-z0-9.+/-]+;base64,[^"\\]*')
+# The base64 of an image or a file says nothing about its tokens. Only where a
+# part holds one: what a text says of "data:" is text, and costs what text costs.
+# Inside a string the quotes around these names would be escaped.
+_DATA_URL = re.compile(rb'"(?:url|image_url|file_data)"\s*:\s*"(data:[^",]*;base64,[^"]*)')
+_READ_BY_THE_MODEL = ("tools", "functions", "response_format", "prediction")
 # What providers charge at most for one picture in the usual detail, in tokens.
 _ATTACHMENT_TOKENS = 1_600
 _BYTES_A_TOKEN = 3  # as the meter counts a prompt
@@ -68,9 +71,11 @@ class ChatRequest:
         """Read a request body; raise :exc:`InvalidRequest` naming the field."""
         body = parse_object(data, limit_bytes=limit_bytes)
         model = _read(body, "model", _model, required=True)
-        if not model or len(model) > LONGEST_MODEL:
+        if not model or len(model) > LONGEST_MODEL or not model.isprintable():
             raise InvalidRequest.at(
-                "model", f"must be 1 to {LONGEST_MODEL} characters", "GET /v1/models lists them"
+                "model",
+                f"must be 1 to {LONGEST_MODEL} printable characters",
+                "GET /v1/models lists them",
             )
         options = _read(body, "stream_options", _options)
         return cls(
@@ -80,7 +85,7 @@ class ChatRequest:
             output_limit=_output_limit(body),
             user=_user(body),
             choices=_choices(body),
-            prompt_bytes=_prompt_bytes(body),
+            prompt_bytes=prompt_size(body),
             body=body,
         )
 
@@ -118,13 +123,17 @@ def _user(body: Mapping[str, bytes]) -> str | None:
     return user
 
 
-def _prompt_bytes(body: Mapping[str, bytes]) -> int:
+def prompt_size(body: Mapping[str, bytes]) -> int:
+    """The bytes that the prompt's tokens are estimated from.
+
+    Raises :exc:`InvalidRequest` for messages that are missing or empty.
+    """
     messages = body.get("messages")
     if messages is None:
         raise InvalidRequest.at("messages", "is missing", "send a list of messages")
     if not _read(body, "messages", _raw_list):
         raise InvalidRequest.at("messages", "must not be empty", "send at least one message")
-    size = len(messages) + len(body.get("tools", b"")) + len(body.get("functions", b""))
+    size = len(messages) + sum(len(body.get(field, b"")) for field in _READ_BY_THE_MODEL)
     if b"data:" in messages:
         attachments = _DATA_URL.findall(messages)
         size -= sum(map(len, attachments))

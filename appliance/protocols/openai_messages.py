@@ -114,7 +114,7 @@ def _read_message(field: str, message: object) -> Message:
     role = message.get("role")
     if role == "developer":
         role = "system"
-    if role not in {"system", "user", "assistant", "tool"}:
+    if not isinstance(role, str) or role not in {"system", "user", "assistant", "tool"}:
         raise InvalidRequest.at(
             f"{field}.role", "is not a role", "use system, developer, user, assistant or tool"
         )

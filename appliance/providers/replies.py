@@ -88,10 +88,13 @@ class StreamedReply:
 
     async def completion(self) -> bytes:
         answer = AnswerBuilder()
-        async for deltas in self.deltas():
-            answer.add(deltas)
-            if self.text_bytes > LARGEST_ANSWER:
-                raise UpstreamFailed(f"{self._context.provider} sent more than an answer may hold")
+        async with aclosing(self.deltas()) as pieces:
+            async for deltas in pieces:
+                answer.add(deltas)
+                if self.text_bytes > LARGEST_ANSWER:
+                    raise UpstreamFailed(
+                        f"{self._context.provider} sent more than an answer may hold"
+                    )
         return answer.encode(self._context.encoder())
 
     async def release(self) -> None:

@@ -141,7 +141,7 @@ class Meter:
         price = request.price
         tokens_in = input_to_reserve(request.prompt_bytes)
         asked = request.output_limit
-        wanted = self.assumed_output if asked is None else asked
+        wanted = max(self.assumed_output, request.choices) if asked is None else asked
         tokens_out = self._fit(request, now, tokens_in=tokens_in, wanted=wanted)
         cost = None
         if price is not None:
@@ -257,8 +257,8 @@ class Meter:
 
     def _fit(self, request: SpendRequest, now: int, *, tokens_in: int, wanted: int) -> int:
         """How many output tokens the tightest limit allows, at most ``wanted``."""
-        # A call that generates needs room for one token at least.
-        needed = min(1, wanted)
+        # A call that generates needs room for one token of each choice at least.
+        needed = min(request.choices, wanted)
         limit = self._limits.tokens_per_minute
         if limit is not None:
             room = self._rates.room_for_output(now, limit, tokens_in=tokens_in, needed=needed)

@@ -5,6 +5,7 @@ be passed by taking another door, and every way out settles: the answer's end,
 a failure, a client that left, a revoked token, a shutdown.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from appliance.model.money import FREE, Price
 from appliance.model.spending import Outcome, OutcomeStatus, Reservation, Settlement, SpendRequest
 from appliance.model.usage import TokenUsage
 from appliance.providers.base import Provider, Reply
+from appliance.services.estimates import input_to_reserve
 from appliance.services.meter import Meter
 from appliance.services.routing import GATEWAY, Route, Router, Target
 
@@ -53,6 +55,9 @@ class CountCall(Protocol):
         cost_nano: int | None,
         tenant: str,
     ) -> None: ...
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class _Progress:
 
     prompt_bytes: int
     target: Target | None = None
+    price: Price | None = None  # when it was asked; a reload in mid-call changes nothing
     asked: bool = False
     reply: Reply | None = None
     status: OutcomeStatus = OutcomeStatus.FAILED
@@ -139,7 +145,8 @@ class ModelCalls:
                 channel=None,
                 prompt_bytes=request.prompt_bytes,
                 output_limit=_times(request.output_limit, request.choices),
-                price=self._dearest(tenant, route),
+                choices=request.choices,
+                price=self._dearest(tenant, route, request.prompt_bytes),
             )
         )
         progress = _Progress(request.prompt_bytes)
@@ -155,10 +162,15 @@ class ModelCalls:
             progress.status = OutcomeStatus.CANCELLED
             raise
         finally:
-            outcome = self._outcome(tenant, progress)
+            outcome = _outcome(progress)
             settlement = tenant.meter.settle(reservation, outcome)
             if call is not None:
                 call.settlement = settlement
+            if settlement.soft_limits:
+                log.warning(
+                    "a soft limit is reached",
+                    extra={"tenant": tenant.id, "limits": ", ".join(settlement.soft_limits)},
+                )
             self._count(
                 provider=self._label(outcome.provider),
                 outcome=outcome.status,
@@ -179,6 +191,7 @@ class ModelCalls:
         """Ask one target after the other until one answers."""
         began = perf_counter()
         targets = self._in_order(tenant, route)
+        failed: ProviderFailure | None = None
         for number, target in enumerate(targets, start=1):
             provider = tenant.own_provider(target.provider) or self._providers().get(
                 target.provider
@@ -196,6 +209,7 @@ class ModelCalls:
                 request_id=caller.request_id,
             )
             progress.target, progress.asked = target, True
+            progress.price = self._price_for(tenant, target)
             opening = provider.open(call, api_key=key)
             try:
                 reply = await opening.__aenter__()
@@ -205,12 +219,16 @@ class ModelCalls:
                 self._router.note_failure(target, failure, owner=owner)
                 if number == len(targets) or not failure.retryable:
                     raise
+                failed = failure
             else:
                 self._router.note_success(target, owner=owner)
                 progress.reply = reply
                 waited = perf_counter() - began
                 return OpenCall(reservation, route, target, reply, opening, waited)
-        raise UpstreamUnavailable(f"no provider of {request.model} is configured any more")
+        # Targets that were taken out of the config meanwhile were skipped.
+        raise failed or UpstreamUnavailable(
+            f"no provider of {request.model} is configured any more"
+        )
 
     def _in_order(self, tenant: AwakeTenant, route: Route) -> Sequence[Target]:
         """The targets as they are to be tried: those that cool down come last."""
@@ -221,8 +239,8 @@ class ModelCalls:
             key=lambda t: self._router.cooling(t.provider, owner=_owner(tenant, t)) is not None,
         )
 
-    def _dearest(self, tenant: AwakeTenant, route: Route) -> Price | None:
-        """The price to reserve at: that of the dearest target a failover may reach.
+    def _dearest(self, tenant: AwakeTenant, route: Route, prompt_bytes: int) -> Price | None:
+        """The price to reserve at: no target that a failover may reach costs more.
 
         None if the price of any of them is not known.
         """
@@ -230,7 +248,7 @@ class ModelCalls:
         known = [price for price in prices if price is not None]
         if len(known) < len(prices):
             return None
-        return max(known, key=lambda price: price.input + price.output)
+        return known[0] if len(known) == 1 else _ceiling(known, input_to_reserve(prompt_bytes))
 
     def _price_for(self, tenant: AwakeTenant, target: Target) -> Price | None:
         if tenant.own_provider(target.provider) is not None:
@@ -241,25 +259,23 @@ class ModelCalls:
         """Tenants name their own providers as they like, which makes no label."""
         return provider if not provider or provider in self._providers() else "own"
 
-    def _outcome(self, tenant: AwakeTenant, progress: _Progress) -> Outcome:
-        target, reply = progress.target, progress.reply
-        usage = progress.usage()
-        return Outcome(
-            status=progress.status,
-            usage=usage,
-            provider="" if target is None else target.provider,
-            model="" if target is None else target.model,
-            price=None if target is None else self._price_for(tenant, target),
-            provider_request_id=None if reply is None else reply.provider_request_id,
-            # Only needed, and only worth its price, where the provider has not counted.
-            text_bytes=0 if reply is None or usage is not None else reply.text_bytes,
-        )
-
 
 def _owner(tenant: AwakeTenant, target: Target) -> str:
     """Whose cool-down counts: what a tenant's own key meets says nothing about the others."""
     own = tenant.own_provider(target.provider) is not None
     return tenant.id if own or tenant.provider_key(target.provider) is not None else GATEWAY
+
+
+def _ceiling(prices: Sequence[Price], prompt_tokens: int) -> Price:
+    """The dearest of each class: one may be dear to read with, another to write with."""
+    at = [price.at(prompt_tokens) for price in prices]
+    return Price(
+        input=max(price.input for price in at),
+        output=max(price.output for price in at),
+        cache_read=max(price.cache_read for price in at),
+        cache_write=max(price.cache_write for price in at),
+        reasoning=max(price.reasoning for price in at),
+    )
 
 
 def _times(limit: int | None, choices: int) -> int | None:
@@ -268,3 +284,18 @@ def _times(limit: int | None, choices: int) -> int | None:
 
 def _share(limit: int | None, choices: int) -> int | None:
     return None if limit is None else max(1, limit // choices)
+
+
+def _outcome(progress: _Progress) -> Outcome:
+    target, reply = progress.target, progress.reply
+    usage = progress.usage()
+    return Outcome(
+        status=progress.status,
+        usage=usage,
+        provider="" if target is None else target.provider,
+        model="" if target is None else target.model,
+        price=progress.price,
+        provider_request_id=None if reply is None else reply.provider_request_id,
+        # Only needed, and only worth its price, where the provider has not counted.
+        text_bytes=0 if reply is None or usage is not None else reply.text_bytes,
+    )

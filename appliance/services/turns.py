@@ -19,7 +19,7 @@ from appliance.model.calls import Delta, Finished, FinishReason, TextDelta
 from appliance.model.errors import InvalidRequest, ModelUnknown, RateLimited, UpstreamFailed
 from appliance.model.session_keys import DEFAULT_AGENT, SessionKey
 from appliance.model.usage import TokenUsage
-from appliance.protocols.chat_request import ChatRequest
+from appliance.protocols.chat_request import ChatRequest, prompt_size
 from appliance.services.model_calls import AwakeTenant, CallRequest, ModelCalls, OpenCall
 from appliance.storage.sessions import Run, RunStatus, SessionStore
 
@@ -75,10 +75,10 @@ class TurnQueue:
             if limit is not None and len(self._sessions) >= limit:
                 raise RateLimited(
                     f"concurrent_sessions is limited to {limit}; wait for a session to finish",
-                    retry_after=1,
+                    retry_after=1 if limit else None,  # waiting for none at all never helps
                 )
             line = self._sessions[key.text] = _Line()
-        if line.members >= WAITING_TURNS:
+        if line.members > WAITING_TURNS:  # one of them is not waiting
             raise RateLimited(
                 f"{WAITING_TURNS} turns of this session are waiting already", retry_after=1
             )
@@ -213,7 +213,7 @@ def _call(
         body=body,
         # Always streamed from the provider, so that a cancelled turn stops there too.
         stream=True,
-        prompt_bytes=len(body["messages"]),
+        prompt_bytes=prompt_size(body),
         output_limit=turn.chat.output_limit or agent.max_output_tokens,
         session=turn.key.text,
         agent=turn.key.agent,

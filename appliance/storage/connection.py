@@ -16,6 +16,7 @@ import apsw
 
 from appliance.model.errors import ApplianceError, DiskFull, TenantBroken, Unavailable
 from appliance.storage.migrations import Schema, migrate, new_database
+from appliance.storage.paths import PathRefused
 
 Connection = apsw.Connection
 
@@ -50,13 +51,26 @@ class DatabaseRoot(Protocol):
     def unlink(self, relative: str) -> None: ...
 
 
+@contextmanager
+def damage_reported(kind: str) -> Iterator[None]:
+    """Raise ``TenantBroken`` where something else lies in a database's place.
+
+    No caller named that path, so no caller is told that theirs is refused.
+    """
+    try:
+        yield
+    except PathRefused as error:
+        raise TenantBroken(f"the {kind} database cannot be used: {error.detail}") from error
+
+
 def open_file(root: DatabaseRoot, name: str, schema: Schema) -> tuple[Connection, str, int]:
     """Open, create or migrate ``name``; return the connection, the path and the -wal's descriptor.
 
     For a worker thread: it syncs.
     """
     try:
-        path = _existing_file(root, name, schema)
+        with damage_reported(schema.kind):
+            path = _existing_file(root, name, schema)
         connection = _connect(path, schema.kind)
     except (apsw.Error, OSError) as exc:
         raise_translated(exc, schema.kind)

@@ -163,7 +163,12 @@ class LedgerStore:
 
     @classmethod
     async def open(cls, root: DatabaseRoot) -> "LedgerStore":
-        return cls(await Database.open(root, FILE, SCHEMA))
+        database = await Database.open(root, FILE, SCHEMA)
+        try:
+            return cls(database)
+        except BaseException:
+            await database.close()
+            raise
 
     def reserve(
         self,

@@ -100,7 +100,11 @@ class SessionStore:
     async def open(cls, root: DatabaseRoot, *, now: datetime) -> "SessionStore":
         """Open or create the store; what the last process left running has crashed."""
         store = cls(await Database.open(root, FILE, SCHEMA))
-        store.mark_crashed(now=now)
+        try:
+            store.mark_crashed(now=now)
+        except BaseException:
+            await store.close()
+            raise
         return store
 
     def mark_crashed(self, *, now: datetime) -> int:

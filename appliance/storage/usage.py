@@ -6,7 +6,7 @@ import msgspec
 import trio
 
 from appliance.model.errors import InvalidRequest
-from appliance.storage.connection import Connection, DatabaseRoot, connected
+from appliance.storage.connection import Connection, DatabaseRoot, connected, damage_reported
 from appliance.storage.ledger import FILE, IN_PERIOD
 from appliance.storage.ledger_schema import SCHEMA
 from appliance.storage.migrations import check
@@ -94,7 +94,9 @@ async def read_usage(
     def read() -> list[UsageRow]:
         if not root.exists(FILE):
             return []
-        with connected(root.sqlite_path(FILE), "ledger") as connection:
+        with damage_reported("ledger"):
+            path = root.sqlite_path(FILE)
+        with connected(path, "ledger") as connection:
             return _rows(connection, query, values)
 
     rows = await trio.to_thread.run_sync(read)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -66,6 +66,7 @@ class TenantResources:
         self._load = load
         self._build_provider = build_provider
         self._own: dict[str, tuple[ProviderCredential, Provider]] = {}
+        self._replaced: list[Provider] = []
         self._sessions: SessionStore | None = None
         self._opening = trio.Lock()
         self._opened = trio.Event()
@@ -100,6 +101,8 @@ class TenantResources:
             return None
         known = self._own.get(provider)
         if known is None or known[0] != credential:
+            if known is not None:
+                self._replaced.append(known[1])  # calls under way still use it
             known = self._own[provider] = (credential, self._build_provider(credential))
         return known[1]
 
@@ -108,8 +111,10 @@ class TenantResources:
 
         Three small files, so it is done in the loop. Raises what opening raises.
         """
-        self._settings = self._load(self.root)
-        self.meter.limits = self._settings.limits
+        settings = self._load(self.root)
+        self.meter.limits = settings.limits
+        self.meter.assumed_output = settings.config.models.max_output_tokens
+        self._settings = settings
 
     async def sessions(self) -> SessionStore:
         """The session store, opened on first use."""
@@ -126,14 +131,15 @@ class TenantResources:
         await (await self.sessions()).tend()
 
     async def close(self) -> None:
+        """Close all of it, whatever fails on the way. Not cancellable."""
         with trio.CancelScope(shield=True):
-            try:
+            async with AsyncExitStack() as stack:
+                current = (provider for _, provider in self._own.values())
+                for provider in (*self._replaced, *current):
+                    stack.push_async_callback(provider.aclose)
+                stack.push_async_callback(self._ledger.close)
                 if self._sessions is not None:
-                    await self._sessions.close()
-            finally:
-                await self._ledger.close()
-                for _, provider in self._own.values():
-                    await provider.aclose()
+                    stack.push_async_callback(self._sessions.close)
 
 
 class _Settings:
@@ -262,6 +268,8 @@ class TenantOpener:
             return self._config()
         except UnicodeDecodeError:
             raise TenantBroken(f"the tenant's {OVERLAY} is not UTF-8") from None
+        except ApplianceError as error:  # too large, or no plain file; not the caller's request
+            raise TenantBroken(f"the tenant's {OVERLAY} cannot be read: {error.detail}") from error
         try:
             return effective(self._config(), parse_overlay(text, name=OVERLAY))
         except ApplianceError as error:

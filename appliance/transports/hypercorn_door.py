@@ -15,14 +15,22 @@ request, with these changes about 0.25 ms; a streamed event costs a third less.
    revoked request alive for ever. A send that is cancelled half way tears the
    connection down, because what follows could not be understood.
 
+And one mistake is put right: a request that is answered before its body is
+there (a 401, a 404) is over for the application, which is cancelled while it
+closes the connection. Stock then leaves the connection open, unread and without
+a timer; here the answer says ``connection: close`` and the connection lingers
+for a moment, so that a client still sending can read why it need not.
+
 The changes lean on Hypercorn's internals, so :func:`install` checks the
 version it was written for and otherwise leaves Hypercorn alone: slower, right.
 """
 
 import importlib.metadata
+import logging
 import math
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -42,10 +50,13 @@ from hypercorn.utils import suppress_body
 
 from appliance.sockets import receive_some, send_nowait
 
+log = logging.getLogger(__name__)
+
 WRITTEN_FOR = "0.18.0"
 MAX_RECV = 65536
 # Sends without a checkpoint: a burst of events may hold the loop for half a millisecond.
 _MOST_IN_A_ROW = 16
+_LINGER_SECONDS = 2.0
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 # RFC 9110 §5.5; anything else could end the header or the whole head early.
@@ -97,6 +108,9 @@ class IdleTimer:
     async def stop(self) -> None:
         self._scope.deadline = math.inf
 
+    def close_after(self, seconds: float) -> None:
+        self._scope.deadline = trio.current_time() + seconds
+
     def finish(self) -> None:
         """End the task; the connection is going away by itself."""
         self._finished = True
@@ -121,7 +135,20 @@ class DoorServer(TCPServer):
         self._torn = False
         self._in_a_row = 0
 
+    async def run(self) -> None:
+        # The nursery of all connections is around this one: what nobody
+        # foresaw ends a connection, and never the gateway.
+        try:
+            await super().run()
+        except Exception:
+            log.exception("a connection broke")
+
     async def protocol_send(self, event: Event) -> None:
+        if type(event) is Closed:
+            # The application that ends the connection is itself being cancelled.
+            with trio.CancelScope(shield=True):
+                await self._end()
+            return
         if type(event) is not RawData or not _has_one_writer(self.protocol.protocol):
             await super().protocol_send(event)
             return
@@ -144,6 +171,19 @@ class DoorServer(TCPServer):
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             self._torn = True
             await self.protocol.handle(Closed())
+
+    async def _end(self) -> None:
+        if not _is_still_sent_to(self.protocol.protocol):
+            await super().protocol_send(Closed())
+            return
+        stream: trio.abc.Stream = self.stream  # Hypercorn says it were always TLS
+        if isinstance(stream, trio.SocketStream):
+            with suppress(
+                trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError
+            ):
+                await stream.send_eof()
+        # The reader throws away what comes until the client or the timer closes.
+        self.idle_task.close_after(_LINGER_SECONDS)
 
     async def _read_data(self) -> None:
         try:
@@ -171,6 +211,7 @@ class DoorProtocol(H11Protocol):
 
     _head = b""
     _chunked = False  # how the body that is being sent is framed
+    _two_lengths = False
 
     async def stream_send(self, event: StreamEvent) -> None:
         if type(event) is Body:
@@ -186,6 +227,8 @@ class DoorProtocol(H11Protocol):
         headers = [*event.headers, *self.config.response_headers("h11")]
         if self.keep_alive_requests >= self.config.keep_alive_max_requests:
             headers.append((b"connection", b"close"))
+        elif self._two_lengths or self.connection.their_state is h11.SEND_BODY:
+            headers.append((b"connection", b"close"))  # nobody reads on
         framing = [header for header in headers if header[0].lower() in _FRAMING]
         others = b"".join(
             b"%s: %s\r\n" % header for header in headers if header[0].lower() not in _FRAMING
@@ -229,7 +272,12 @@ class DoorProtocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         self.connection_state[RECEIVED] = perf_counter()
+        names = {name for name, _ in request.headers}
+        # RFC 9112 §6.3: two lengths are how requests are smuggled past a proxy.
+        self._two_lengths = {b"content-length", b"transfer-encoding"} <= names
         await super()._create_stream(request)
+        if self.stream is not None and self.stream.closed:
+            await self.send(Closed())  # refused in there, which leaves the connection open
 
 
 class DoorStream(HTTPStream):
@@ -260,6 +308,11 @@ class DoorStream(HTTPStream):
             await self.app_put({"type": "http.request", "body": held, "more_body": False})
         else:
             await super().handle(event)
+
+
+def _is_still_sent_to(protocol: object) -> bool:
+    """Whether a client is in the middle of a request's body."""
+    return type(protocol) is DoorProtocol and protocol.connection.their_state is h11.SEND_BODY
 
 
 def _has_one_writer(protocol: object) -> bool:

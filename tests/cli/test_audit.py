@@ -48,6 +48,12 @@ def test_an_intact_log_is_said_to_be_intact(cli: Cli, place: Path) -> None:
     assert place.exists()
 
 
+def test_the_config_may_lie_elsewhere(cli: Cli, place: Path) -> None:
+    (place / "config.yaml").unlink()
+
+    assert "intact" in cli.ok("audit", "verify")
+
+
 def test_an_edit_is_found(cli: Cli, place: Path) -> None:
     log = place / "audit.log"
     log.write_bytes(log.read_bytes().replace(b'"target":"1"', b'"target":"9"'))

@@ -28,7 +28,7 @@ def test_a_decimal_is_read_exactly(text: str | int, nano: int) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "-1", "-0.000000001", "0.0000000001", "NaN", "Infinity", "1,50", "1000000000001", "x",
-     "1" * 60, True],
+     "1" * 60, True, " 1", "1_0", "\u0661", "1e400"],
 )  # fmt: skip
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"amount|decimal"):

@@ -245,6 +245,18 @@ class TestAllTenants:
             await books.report(caller=ADMIN, tenant="broken")
         assert ledger.stat().st_size == 0
 
+    async def test_nor_does_something_else_in_its_place(self, books: Books, tmp_path: Path) -> None:
+        for name in ("acme", "broken"):
+            meter = await books.meter(name)
+            meter.settle(meter.reserve(spend()), USED)
+        await books.sleep()
+        ledger = tmp_path / "state" / "tenants" / "broken" / FILE
+        ledger.unlink()
+        ledger.mkdir()
+        table = await books.report(caller=ADMIN, tenant=None)
+        assert [line.tenant for line in table.lines] == ["acme"]
+        assert table.unreadable == ("broken",)
+
 
 class TestAccess:
     @pytest.mark.parametrize(("caller", "tenant"), [(ACME, "globex"), (ACME, None), (CHAT, "acme")])

@@ -42,7 +42,7 @@ class Client:
         self.ended = not message["more_body"]
 
     def header(self, name: bytes) -> bytes:
-        return dict(self.head["headers"])[name]
+        return bytes(dict(self.head["headers"])[name])
 
 
 @pytest.fixture

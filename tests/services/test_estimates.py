@@ -1,0 +1,80 @@
+"""Estimates: too many tokens before a call, a fair guess after it, and no provider's nonsense."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.model.spending import OutcomeStatus
+from appliance.model.usage import TokenUsage
+from appliance.services.estimates import input_to_reserve, usage_of
+from tests.books import outcome, spend
+
+# 30 tokens reserved are a prompt of 66 bytes.
+REQUEST = spend(prompt_tokens=30)
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens"), [(0, 8), (2, 8), (3, 9), (66, 30), (3_000_000, 1_000_008)]
+)
+def test_a_prompt_is_reserved_at_three_bytes_a_token_and_a_few_more(size: int, tokens: int) -> None:
+    assert input_to_reserve(size) == tokens
+
+
+def test_what_the_provider_counts_holds() -> None:
+    usage = TokenUsage(input=1, output=2, cache_read=3, cache_write=4, reasoning=5)
+
+    assert usage_of(REQUEST, outcome(usage, text_bytes=10_000)) is usage
+
+
+@pytest.mark.parametrize("status", list(OutcomeStatus))
+def test_what_the_provider_counts_holds_however_the_call_ended(status: OutcomeStatus) -> None:
+    usage = TokenUsage(input=7)
+
+    assert usage_of(REQUEST, outcome(usage, status=status)) is usage
+
+
+@pytest.mark.parametrize(
+    "counted",
+    [
+        *[TokenUsage(input=number) for number in (-1, 10**9 + 1, 2**63)],
+        *[TokenUsage(output=number) for number in (-1, 10**9 + 1, 2**63)],
+        TokenUsage(input=5, output=5, cache_read=-1),
+        TokenUsage(input=5, output=5, cache_write=-1),
+        TokenUsage(input=5, output=5, reasoning=10**9 + 1),
+    ],
+    ids=str,
+)
+def test_a_provider_that_counts_nonsense_has_told_nothing(counted: TokenUsage) -> None:
+    usage = usage_of(REQUEST, outcome(counted, text_bytes=8))
+
+    assert usage == TokenUsage(input=17, output=2, estimated=True)
+
+
+def test_as_many_tokens_as_can_be_believed_are_believed() -> None:
+    usage = TokenUsage(input=10**9)
+
+    assert usage_of(REQUEST, outcome(usage)) is usage
+
+
+@pytest.mark.parametrize(
+    ("status", "text_bytes", "expected"),
+    [
+        (OutcomeStatus.OK, 0, TokenUsage(input=17, estimated=True)),
+        (OutcomeStatus.OK, 401, TokenUsage(input=17, output=101, estimated=True)),
+        (OutcomeStatus.CANCELLED, 0, TokenUsage(input=17, estimated=True)),
+        (OutcomeStatus.CANCELLED, 1, TokenUsage(input=17, output=1, estimated=True)),
+        (OutcomeStatus.FAILED, 4, TokenUsage(input=17, output=1, estimated=True)),
+        (OutcomeStatus.FAILED, 0, TokenUsage()),
+    ],
+)
+def test_what_nobody_counted_is_guessed_at_four_bytes_a_token(
+    status: OutcomeStatus, text_bytes: int, expected: TokenUsage
+) -> None:
+    assert usage_of(REQUEST, outcome(None, status=status, text_bytes=text_bytes)) == expected
+
+
+@given(st.integers(8, 10**9))
+def test_the_guess_after_a_call_is_within_what_was_reserved_before_it(tokens: int) -> None:
+    request = spend(prompt_tokens=tokens)
+
+    assert usage_of(request, outcome(None)).input <= input_to_reserve(request.prompt_bytes)

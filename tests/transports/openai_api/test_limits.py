@@ -1,0 +1,29 @@
+"""Rate headers in OpenAI's words."""
+
+from appliance.model.spending import RateStanding, rate_headers
+from appliance.transports.openai_api.limits import limit_headers
+
+
+class Metered:
+    def __init__(self, requests: RateStanding | None, tokens: RateStanding | None) -> None:
+        self._rates = requests, tokens
+
+    def rate_headers(self) -> dict[str, str]:
+        return rate_headers(*self._rates)
+
+
+def test_a_rate_with_a_limit_is_told_as_bytes() -> None:
+    metered = Metered(RateStanding(10, 3, 0.25), RateStanding(1000, 0, 60))
+
+    assert list(limit_headers(metered)) == [
+        (b"x-ratelimit-limit-requests", b"10"),
+        (b"x-ratelimit-remaining-requests", b"3"),
+        (b"x-ratelimit-reset-requests", b"0.25s"),
+        (b"x-ratelimit-limit-tokens", b"1000"),
+        (b"x-ratelimit-remaining-tokens", b"0"),
+        (b"x-ratelimit-reset-tokens", b"60s"),
+    ]
+
+
+def test_a_rate_without_a_limit_has_no_header() -> None:
+    assert list(limit_headers(Metered(None, None))) == []
