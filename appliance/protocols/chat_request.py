@@ -41,7 +41,10 @@ _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 # The base64 of an image or a file says nothing about its tokens. Only where a
 # part holds one: what a text says of "data:" is text, and costs what text costs.
 # Inside a string the quotes around these names would be escaped.
-_DATA_URL = re.compile(rb'"(?:url|image_url|file_data)"\s*:\s*"(data:[^",]*;base64,[^"]*)')
+# A document is not a picture: as long as it is, so much it may cost.
+_PICTURE = re.compile(
+    rb'"(?:url|image_url|file_data)"\s*:\s*"(data:image\\?/[^",]*;base64,[^"]*)', re.IGNORECASE
+)
 _READ_BY_THE_MODEL = ("tools", "functions", "response_format", "prediction")
 # What providers charge at most for one picture in the usual detail, in tokens.
 _ATTACHMENT_TOKENS = 1_600
@@ -135,7 +138,7 @@ def prompt_size(body: Mapping[str, bytes]) -> int:
         raise InvalidRequest.at("messages", "must not be empty", "send at least one message")
     size = len(messages) + sum(len(body.get(field, b"")) for field in _READ_BY_THE_MODEL)
     if b"data:" in messages:
-        attachments = _DATA_URL.findall(messages)
+        attachments = _PICTURE.findall(messages)
         size -= sum(map(len, attachments))
         size += len(attachments) * _ATTACHMENT_TOKENS * _BYTES_A_TOKEN
     return size

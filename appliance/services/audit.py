@@ -21,7 +21,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
@@ -44,6 +44,7 @@ CREATED = "tenant.create"
 # them, so a queue this long means that the disk hangs: refuse, don't wait.
 _MOST_WAITING = 256
 _MOST_IN_TAIL = 1000
+_PROBLEM_LASTS = timedelta(minutes=1)
 
 
 class Log(Protocol):
@@ -60,7 +61,18 @@ class Audit:
         self._clock = clock
         self._send, self._receive = trio.open_memory_channel[_Pending](_MOST_WAITING)
         self._running = False
-        self.problem: str | None = None  # why the last line could not be written
+        self._problem = ""
+        self._failed_at = clock()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last line could not be written, for a minute.
+
+        Audited actions are rare: a disk that has room again must not keep the
+        gateway from being ready until the next one shows it.
+        """
+        recent = self._clock() - self._failed_at < _PROBLEM_LASTS
+        return self._problem if self._problem and recent else None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write what :meth:`record` hands over, until cancelled."""
@@ -185,10 +197,10 @@ class Audit:
         try:
             entries = await trio.to_thread.run_sync(self._log.append, drafts)
         except (OSError, ApplianceError) as error:
-            self.problem = str(error)
+            self._problem, self._failed_at = str(error), self._clock()
             log.exception("the audit log cannot be written")
             return
-        self.problem = None
+        self._problem = ""
         for pending, entry in zip(batch, entries, strict=True):
             pending.entry = entry
 

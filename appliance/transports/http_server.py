@@ -41,6 +41,7 @@ def hypercorn_config(server: ServerConfig, *, bind: str) -> Config:
     config.ssl_handshake_timeout = _HANDSHAKE_SECONDS
     config.h11_max_incomplete_size = _LARGEST_HEAD
     config.include_server_header = False
+    config.alpn_protocols = ["http/1.1"]
     config.accesslog = None
     config.errorlog = None
     if server.tls is not None:

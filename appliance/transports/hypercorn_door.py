@@ -270,6 +270,13 @@ class DoorProtocol(H11Protocol):
                 raise
             return b""
 
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Stay with HTTP/1: its upgrade to HTTP/2 may be ignored (RFC 9110 §7.8).
+
+        Without TLS it would be a second protocol in front of strangers, and
+        one without what this module does for the first.
+        """
+
     async def _create_stream(self, request: h11.Request) -> None:
         self.connection_state[RECEIVED] = perf_counter()
         names = {name for name, _ in request.headers}
