@@ -226,15 +226,16 @@ class TenantService:
     async def rotate(
         self, caller: Caller, tenant_id: str, *, grace: timedelta = timedelta()
     ) -> MintedToken:
-        """One new ``full`` token in place of all others (admin; tenant ``full``).
+        """One new token in place of all others (admin; tenant ``manage``).
 
-        The others, and what runs with them, end now or after ``grace``.
+        It is a ``full`` one, or has the caller's own scopes where those are
+        fewer. The others, and what runs with them, end now or after ``grace``.
         """
-        caller.require_access(tenant_id, Scope.FULL)
+        caller.require_access(tenant_id, Scope.MANAGE)
         grace = rules.parse_grace(grace)
         async with self._registry.changing(tenant_id) as record:
             now = self._clock()
-            scopes = frozenset({Scope.FULL})
+            scopes = frozenset({Scope.FULL}) if caller.may(Scope.FULL) else caller.scopes
             minted = rules.mint(tenant_id, label="rotated", scopes=scopes, now=now)
             changed = rules.rotated(record, minted.token, now=now, grace=grace)
             ended = frozenset(t.id for t in record.tokens) - {t.id for t in changed.tokens}

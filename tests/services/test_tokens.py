@@ -83,6 +83,15 @@ async def test_who_may_only_manage_cannot_rotate_itself_into_more(tenancy: Tenan
     await tenancy.make()
     caller = await tenancy.caller("acme", Scope.MANAGE)
 
+    minted = await tenancy.tenants.rotate(caller, "acme")
+
+    assert minted.token.scopes == frozenset({Scope.MANAGE})
+
+
+async def test_who_may_not_manage_cannot_rotate(tenancy: Tenancy) -> None:
+    await tenancy.make()
+    caller = await tenancy.caller("acme", Scope.CHAT)
+
     with pytest.raises(ScopeMissing):
         await tenancy.tenants.rotate(caller, "acme")
 

@@ -47,7 +47,7 @@ ROUTES = (
         who=Who.TENANT,
         summary="Replace all tokens by a new one; the old ones end now or after a grace period",
         handler=rotate,
-        scope=Scope.FULL,
+        scope=Scope.MANAGE,
         body=TokenRotate,
         answer=TokenCreated,
     ),
