@@ -21,7 +21,7 @@ PIP := $(PY) -m pip -qq --disable-pip-version-check --no-input
 # Bytecode is left to the first import: most modules of most packages are never used.
 INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 
-WORK := build/work
+WORK := build/output
 SOURCES := $(shell find appliance -name '*.py' -o -path '*/web/*' -type f 2>/dev/null)
 
 # Which Python made the environment: naming another one makes it again, naming none keeps it.
@@ -73,7 +73,7 @@ check: lint types test ## lint, types and test: what has to pass before a change
 lint: $(VENV)/.dev ## style (ruff) and the layers' arrows (import-linter)
 	@$(PY) -m ruff check --quiet .
 	$(PY) -m ruff format --quiet --check .
-	$(VENV)/bin/lint-imports --no-timing
+	$(VENV)/bin/lint-imports
 
 .PHONY: types
 types: $(VENV)/.dev ## mypy --strict
