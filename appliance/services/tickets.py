@@ -78,11 +78,18 @@ class TicketBook:
         self._promises[_digest(text)] = promise
         return text
 
-    def take(self, text: str, *, now: datetime) -> Promise:
-        """Use a ticket up; raise ``TicketRejected`` for whatever reason, in the same words."""
-        promise = self._promises.pop(_digest(text), None)
+    def take(self, text: str, *, now: datetime, tenant: str | None = None) -> Promise:
+        """Use a ticket up; raise ``TicketRejected`` for whatever reason, in the same words.
+
+        With ``tenant`` it must be one of that tenant's, else it stays as it is.
+        """
+        key = _digest(text)
+        promise = self._promises.get(key)
         if promise is None or promise.expires_at <= now:
             raise _rejected()
+        if tenant is not None and promise.tenant != tenant:
+            raise _rejected()
+        del self._promises[key]
         return promise
 
     def void(self, tenant: str) -> None:
@@ -155,13 +162,16 @@ class TicketService:
             text = self._book.add(promise, now=now)
         return Ticket(text, tenant_id, promise.expires_at)
 
-    async def redeem(self, text: str, *, request_id: str = "", ip: str = "") -> BrowserSession:
+    async def redeem(
+        self, text: str, *, tenant: str | None = None, request_id: str = "", ip: str = ""
+    ) -> BrowserSession:
         """Turn a ticket into a browser session, once. Raises ``TicketRejected``.
 
-        The session ends with the token that the ticket was issued with.
+        ``tenant`` is the one in the path, which must be the ticket's. The
+        session ends with the token that the ticket was issued with.
         """
         now = self._clock()
-        promise = self._book.take(text, now=now)
+        promise = self._book.take(text, now=now, tenant=tenant)
         tenant, issuer = promise.tenant, promise.issuer
         async with self._registry.locked(tenant):
             if tenant not in self._registry.index or not self._access.is_live(issuer):

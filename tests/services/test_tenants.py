@@ -51,9 +51,9 @@ MANAGE_VERBS: dict[str, Verb] = {
     "patch_config": lambda tenants, caller: tenants.patch_config(caller, "acme", {}),
     "create_token": lambda tenants, caller: tenants.create_token(caller, "acme", scopes=["manage"]),
     "revoke_token": lambda tenants, caller: tenants.revoke_token(caller, "acme", caller.credential),
+    "rotate": lambda tenants, caller: tenants.rotate(caller, "acme"),
 }
-FULL_VERBS: dict[str, Verb] = {"rotate": lambda tenants, caller: tenants.rotate(caller, "acme")}
-TENANT_VERBS = READ_VERBS | MANAGE_VERBS | FULL_VERBS
+TENANT_VERBS = READ_VERBS | MANAGE_VERBS
 
 
 def test_every_verb_is_in_a_table() -> None:
@@ -94,7 +94,6 @@ async def test_a_foreign_tenant_is_refused_whether_it_exists_or_not(
     [
         *((verb, {Scope.FULL, Scope.READ, Scope.MANAGE}) for verb in READ_VERBS),
         *((verb, {Scope.FULL, Scope.MANAGE}) for verb in MANAGE_VERBS),
-        *((verb, {Scope.FULL}) for verb in FULL_VERBS),
     ],
 )
 async def test_a_tenants_own_verbs_need_the_right_scope(
@@ -391,7 +390,6 @@ async def test_bad_quotas_change_nothing(tenancy: Tenancy, raw: dict[str, object
 CHANGES: dict[str, Verb] = {
     **{name: verb for name, verb in ADMIN_VERBS.items() if name != "list"},
     **MANAGE_VERBS,
-    **FULL_VERBS,
     "revoke_token": lambda tenants, caller: _revoke_first(tenants, caller),
 }
 

@@ -35,6 +35,16 @@ async def test_a_ticket_opens_a_session_once(tenancy: Tenancy) -> None:
     assert ticket.text not in repr(tenancy.audit.actions)
 
 
+async def test_a_ticket_is_not_used_up_at_another_tenants_door(tenancy: Tenancy) -> None:
+    await tenancy.make()
+    ticket = await tenancy.tickets.issue(ADMIN, "acme")
+
+    with pytest.raises(TicketRejected):
+        await tenancy.tickets.redeem(ticket.text, tenant="other")
+
+    assert (await tenancy.tickets.redeem(ticket.text, tenant="acme")).tenant == "acme"
+
+
 async def test_a_session_outlives_a_restart_and_is_listed(tenancy: Tenancy) -> None:
     await tenancy.make()
     session = await tenancy.tickets.redeem((await tenancy.tickets.issue(ADMIN, "acme")).text)

@@ -42,7 +42,9 @@ class Tickets(Protocol):
         self, caller: Caller, tenant_id: str, *, ttl: timedelta | None
     ) -> IssuedTicket: ...
 
-    async def redeem(self, text: str, *, request_id: str, ip: str) -> OpenedSession:
+    async def redeem(
+        self, text: str, *, tenant: str | None, request_id: str, ip: str
+    ) -> OpenedSession:
         """Use the ticket up. Raises ``TicketRejected``."""
 
 

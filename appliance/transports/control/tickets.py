@@ -5,7 +5,7 @@ from datetime import datetime
 from urllib.parse import quote
 
 from appliance.model.errors import InvalidRequest, MethodNotAllowed
-from appliance.transports.callers import PLAIN_COOKIE, SECURE_COOKIE
+from appliance.transports.callers import PLAIN_COOKIE, ROUTE_TENANT, SECURE_COOKIE
 from appliance.transports.control.call import Call
 from appliance.transports.control.pages import page
 from appliance.transports.control.route import HTML, Answer, Route, Who
@@ -35,7 +35,10 @@ async def login(call: Call[NoBody, LoginQuery]) -> Answer:
         raise MethodNotAllowed("/login answers GET", allow="GET, OPTIONS")
     onward = None if call.query.next is None else _own_path(call.query.next)
     session = await call.services.tickets.redeem(
-        call.query.ticket, request_id=call.presented.request_id, ip=call.ip
+        call.query.ticket,
+        tenant=call.scope.get(ROUTE_TENANT),
+        request_id=call.presented.request_id,
+        ip=call.ip,
     )
     now = call.services.clock()
     cookie = _cookie(session.cookie, session.expires_at, now=now, secure=call.secure)

@@ -231,7 +231,9 @@ class FakeTickets:
         self.open[text] = tenant_id
         return FakeTicket(text, NOW + (ttl or timedelta(minutes=5)))
 
-    async def redeem(self, text: str, *, request_id: str, ip: str) -> FakeSession:
+    async def redeem(
+        self, text: str, *, tenant: str | None, request_id: str, ip: str
+    ) -> FakeSession:
         tenant = self.open.pop(text, None)
         if tenant is None:
             raise TicketRejected("the ticket was used, has expired or never was one")
