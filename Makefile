@@ -80,8 +80,9 @@ types: $(VENV)/.dev ## mypy --strict
 	@$(PY) -m mypy
 
 .PHONY: test
-test: $(VENV)/.dev models/.fetched ## set up and run every test
-	@$(PY) -m pytest -rs $(ARGS)
+test: $(VENV)/.dev models/.fetched ## set up and run every test; what could not be tested is listed last
+	@build/debian_packages.sh jq=jq curl=curl objcopy=binutils || true
+	$(PY) -m pytest -rs $(ARGS)
 
 .PHONY: fmt
 fmt: $(VENV)/.dev ## format and sort imports

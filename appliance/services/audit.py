@@ -20,7 +20,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -53,6 +53,20 @@ class Log(Protocol):
     def append(self, drafts: Sequence[AuditEntry]) -> list[AuditEntry]: ...
     def tail(self, *, limit: int, tenant: str | None, before: int | None) -> list[AuditEntry]: ...
     def reopen(self) -> None: ...
+
+
+class AuditTrail(Protocol):
+    """What a service needs of the log: see :meth:`Audit.action`."""
+
+    def action(
+        self,
+        caller: Caller,
+        action: str,
+        *,
+        tenant: str | None = None,
+        target: str = "",
+        details: Mapping[str, object] | None = None,
+    ) -> AbstractAsyncContextManager[None]: ...
 
 
 class Audit:

@@ -9,8 +9,7 @@ tenant cannot reach.
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from appliance.model.callers import Caller
 from appliance.model.errors import InvalidRequest
 from appliance.model.spelling import nearest
 from appliance.model.tokens import Scope
+from appliance.services.audit import AuditTrail
 from appliance.storage.credentials import (
     CredentialStore,
     ProviderCredential,
@@ -44,18 +44,6 @@ class TenantRoots(Protocol):
 
 class Running(Protocol):
     def refresh(self, tenant: str) -> None: ...
-
-
-class AuditTrail(Protocol):
-    def action(
-        self,
-        caller: Caller,
-        action: str,
-        *,
-        tenant: str | None = None,
-        target: str = "",
-        details: Mapping[str, object] | None = None,
-    ) -> AbstractAsyncContextManager[None]: ...
 
 
 class ProviderKeys:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 
@@ -190,7 +191,7 @@ class ModelCalls:
     ) -> OpenCall:
         """Ask one target after the other until one answers."""
         began = perf_counter()
-        targets = self._in_order(tenant, route)
+        targets = self._router.order(route, owner=partial(_owner, tenant))
         failed: ProviderFailure | None = None
         for number, target in enumerate(targets, start=1):
             provider = tenant.own_provider(target.provider) or self._providers().get(
@@ -228,15 +229,6 @@ class ModelCalls:
         # Targets that were taken out of the config meanwhile were skipped.
         raise failed or UpstreamUnavailable(
             f"no provider of {request.model} is configured any more"
-        )
-
-    def _in_order(self, tenant: AwakeTenant, route: Route) -> Sequence[Target]:
-        """The targets as they are to be tried: those that cool down come last."""
-        if len(route.targets) == 1:
-            return route.targets
-        return sorted(
-            route.targets,
-            key=lambda t: self._router.cooling(t.provider, owner=_owner(tenant, t)) is not None,
         )
 
     def _dearest(self, tenant: AwakeTenant, route: Route, prompt_bytes: int) -> Price | None:

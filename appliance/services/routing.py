@@ -95,15 +95,18 @@ class Router:
             raise ModelUnknown(_unknown(name, config))
         return Route(name, targets)
 
-    def order(self, route: Route, *, owner: str = GATEWAY) -> Sequence[Target]:
-        """The targets in the order to try them: those that cool down come last."""
-        if not self._cooldowns:
+    def order(
+        self, route: Route, *, owner: Callable[[Target], str] = lambda _: GATEWAY
+    ) -> Sequence[Target]:
+        """The targets in the order to try them: those that cool down come last.
+
+        ``owner`` says whose key a target would be asked with.
+        """
+        if not self._cooldowns or len(route.targets) == 1:
             return route.targets
-        ready = [t for t in route.targets if self.cooling(t.provider, owner=owner) is None]
-        if len(ready) == len(route.targets):
-            return route.targets
-        rest = [t for t in route.targets if t not in ready]
-        return [*ready, *rest]
+        return sorted(
+            route.targets, key=lambda t: self.cooling(t.provider, owner=owner(t)) is not None
+        )
 
     def cooling(self, provider: str, *, owner: str = GATEWAY) -> float | None:
         """Seconds until ``provider`` is tried in its turn again; None if it is now."""

@@ -28,7 +28,7 @@ from appliance.model.quotas import parse_quotas, render_limit
 from appliance.model.tenants import LONGEST_NAME, TenantRecord
 from appliance.model.tokens import Scope, TokenRecord
 from appliance.services import tokens as rules
-from appliance.services.audit import CREATED
+from appliance.services.audit import CREATED, AuditTrail
 from appliance.services.registry import TenantRegistry
 from appliance.services.tenant_config import (
     FILE,
@@ -71,18 +71,6 @@ class Running(Protocol):
     async def stop(self, tenant: str, *, reason: str) -> None: ...
     async def revoke(self, tenant: str, token_id: str, *, reason: str) -> None: ...
     def refresh(self, tenant: str) -> None: ...
-
-
-class AuditTrail(Protocol):
-    def action(
-        self,
-        caller: Caller,
-        action: str,
-        *,
-        tenant: str | None = None,
-        target: str = "",
-        details: Mapping[str, object] | None = None,
-    ) -> AbstractAsyncContextManager[None]: ...
 
 
 class Tickets(Protocol):

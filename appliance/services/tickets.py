@@ -9,8 +9,7 @@ forgets them, which costs one more request and no promise.
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -19,6 +18,7 @@ from appliance.model.callers import ActorKind, Caller
 from appliance.model.errors import InvalidRequest, TenantDisabled, TicketRejected, Unavailable
 from appliance.model.tokens import Scope
 from appliance.services import tokens as rules
+from appliance.services.audit import AuditTrail
 from appliance.services.registry import TenantRegistry
 
 LONGEST_TTL = timedelta(minutes=15)
@@ -99,18 +99,6 @@ class TicketBook:
     def _drop(self, unwanted: Callable[[Promise], bool]) -> None:
         for key in [key for key, promise in self._promises.items() if unwanted(promise)]:
             del self._promises[key]
-
-
-class AuditTrail(Protocol):
-    def action(
-        self,
-        caller: Caller,
-        action: str,
-        *,
-        tenant: str | None = None,
-        target: str = "",
-        details: Mapping[str, object] | None = None,
-    ) -> AbstractAsyncContextManager[None]: ...
 
 
 class Cookies(Protocol):
