@@ -37,6 +37,8 @@ LONGEST_VALUE = 4096  # characters, in a line that is too long otherwise
 LONGEST_TRACEBACK = 16 * 1024  # characters; the end of it says most
 
 _Record = dict[str, Any]
+Listener = Callable[[Mapping[str, Any], bytes], None]
+"""Given each record and its line of JSON, in the thread that logs. Must not raise or wait."""
 
 _context: ContextVar[Mapping[str, object]] = ContextVar(
     "log context",
@@ -131,6 +133,11 @@ class LineWriter:
         self._bytes = 0
         self._dropped = 0
         self._alarm: _Alarm | None = None
+        self._listener: Listener | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Have ``listener`` told of each line from now on, in place of an earlier one."""
+        self._listener = listener
 
     def write(self, event: str, **fields: object) -> None:
         """Log an access line, level info. For the event loop's thread and for hot paths."""
@@ -150,7 +157,10 @@ class LineWriter:
         }
         if not _SECRET_FIELDS.isdisjoint(record):
             record = {k: _REDACTED if k in _SECRET_FIELDS else v for k, v in record.items()}
-        self._append(self._line(record))
+        line = redact(_encoded(record))
+        if self._listener is not None:
+            self._listener(record, line)
+        self._append(self._shown(line))
 
     def flush(self) -> None:
         """Write what is waiting, and wait until it is written."""
@@ -215,8 +225,10 @@ class LineWriter:
         return lines
 
     def _line(self, record: _Record) -> bytes:
-        line = redact(_encoded(record))
-        return line if self._json else _for_people(line)
+        return self._shown(redact(_encoded(record)))
+
+    def _shown(self, line: bytes) -> bytes:
+        return line if self._json else for_people(line)
 
     def _timestamp(self, now: float) -> str:
         """RFC 3339 with milliseconds; the text of the second is made once in a second."""
@@ -330,7 +342,7 @@ def _encoded(record: _Record) -> bytes:
     return line + b"\n"
 
 
-def _for_people(line: bytes) -> bytes:
+def for_people(line: bytes) -> bytes:
     """``12:00:00 INFO    event  key=value``, with nothing that a terminal would obey."""
     record: _Record = msgspec.json.decode(line)
     rest = {k: v for k, v in record.items() if k not in {"ts", "level", "event", "traceback"}}

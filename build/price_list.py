@@ -55,9 +55,11 @@ def _model(model: types.ModelInfo) -> dict[str, Any]:
     prices = model.prices
     if isinstance(prices, types.ModelPrice):
         prices = [types.ConditionalPrice(prices=prices)]
+    context = {"context": model.context_window} if model.context_window else {}
     return {
         "id": model.id,
         "match": _clause(model.match),
+        **context,
         "prices": [_conditions(price.constraint) | _price(price.prices) for price in prices],
     }
 

@@ -491,3 +491,29 @@ async def test_lines_of_many_threads_stay_whole(writer: LineWriter, sink: Sink) 
     assert len(sink.lines) == 1600
     for name in range(8):
         assert [line["n"] for line in sink.lines if line["thread"] == name] == list(range(200))
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_a_listener_is_told_each_line_as_json_and_without_secrets(
+    sink: Sink, *, json: bool
+) -> None:
+    heard: list[tuple[str, bytes]] = []
+    writer = LineWriter(sink.fd, json=json, clock=lambda: NOW)
+    writer.listen(lambda record, line: heard.append((record["event"], line)))
+    with log_context(tenant="acme"):
+        writer.write("request", token=f"tenant:acme:{SECRET}")
+
+    ((event, line),) = heard
+    assert event == "request"
+    assert line.startswith(b'{"ts":"2026-11-21T12:00:00.125Z","level":"info",')
+    assert b'"tenant":"acme"' in line
+    assert SECRET.encode() not in line
+
+
+def test_a_listener_hears_nothing_of_requests_that_are_not_logged(sink: Sink) -> None:
+    heard: list[bytes] = []
+    writer = LineWriter(sink.fd, access=False)
+    writer.listen(lambda record, line: heard.append(line))
+    writer.write("request")
+
+    assert heard == []

@@ -1,7 +1,6 @@
 """A client of the running gateway, and the options by which a command finds it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Self
 
@@ -35,7 +34,7 @@ class Gateway:
             headers["authorization"] = f"Bearer {token}"
         if tenant:
             headers["x-openclaw-tenant"] = tenant
-        self._url = _checked_url(url)
+        self._url = checked_url(url)
         # trust_env is off: a proxy meant for the web must not see an admin key
         # on its way to 127.0.0.1.
         self._http = httpx.AsyncClient(
@@ -68,34 +67,15 @@ class Gateway:
     async def delete(self, path: str, **params: object) -> None:
         await self._send("DELETE", path, params=_named(params))
 
-    @asynccontextmanager
-    async def stream(
-        self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str]
-    ) -> AsyncIterator[httpx.Response]:
-        """POST and hand over the answer while it arrives."""
-        request = self._http.build_request(
-            "POST", path, json=body, headers=headers, timeout=httpx.Timeout(600.0, connect=5.0)
-        )
-        response = await self._exchange(request, stream=True)
-        try:
-            if response.is_error:
-                await response.aread()
-                raise refusal(response)
-            yield response
-        except httpx.TransportError as exc:
-            raise self._unreachable(exc) from exc
-        finally:
-            await response.aclose()
-
     async def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
         response = await self._exchange(self._http.build_request(method, path, **parts))
         if response.is_error:
             raise refusal(response)
         return response
 
-    async def _exchange(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+    async def _exchange(self, request: httpx.Request) -> httpx.Response:
         try:
-            return await self._http.send(request, stream=stream)
+            return await self._http.send(request)
         except httpx.TransportError as exc:
             raise self._unreachable(exc) from exc
 
@@ -106,14 +86,16 @@ class Gateway:
         return CommandFailed(text, Exit.UNREACHABLE)
 
 
-def _checked_url(text: str) -> httpx.URL:
+def checked_url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as exc:
         raise click.UsageError(f"--url: {exc}") from exc
-    if url.scheme not in {"http", "https"} or not url.host:
+    # OpenClaw's own clients have a ws:// address in the same variable.
+    scheme = {"ws": "http", "wss": "https"}.get(url.scheme, url.scheme)
+    if scheme not in {"http", "https"} or not url.host:
         raise click.UsageError("--url: must start with http:// or https:// and name a host")
-    return url
+    return url.copy_with(scheme=scheme)
 
 
 def refusal(response: httpx.Response) -> CommandFailed:
@@ -143,6 +125,26 @@ def _named(params: Mapping[str, object]) -> dict[str, str]:
     }
 
 
+def gateway_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options by which a command finds its gateway: ``url`` and ``token``."""
+    command = click.option(
+        "--admin-key",
+        "--token",
+        "token",
+        envvar="OPENCLAW_GATEWAY_TOKEN",
+        show_envvar=True,
+        help="The admin key or a tenant's token; ps shows it here, not in the variable.",
+    )(command)
+    return click.option(
+        "--url",
+        envvar="OPENCLAW_GATEWAY_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        show_envvar=True,
+        help="Where the gateway is.",
+    )(command)
+
+
 def talks_to_gateway(
     command: Callable[Concatenate[Gateway, P], Awaitable[None]],
 ) -> Callable[..., None]:
@@ -151,22 +153,7 @@ def talks_to_gateway(
     ``ctx.obj`` may hold an httpx transport to use instead of the network.
     """
 
-    @click.option(
-        "--url",
-        envvar="OPENCLAW_GATEWAY_URL",
-        default=DEFAULT_URL,
-        show_default=True,
-        show_envvar=True,
-        help="Where the gateway is.",
-    )
-    @click.option(
-        "--admin-key",
-        "--token",
-        "token",
-        envvar="OPENCLAW_GATEWAY_TOKEN",
-        show_envvar=True,
-        help="The admin key or a tenant's token; ps shows it here, not in the variable.",
-    )
+    @gateway_options
     @click.pass_context
     @wraps(command)
     def run(ctx: click.Context, /, *args: Any, url: str, token: str | None, **options: Any) -> None:

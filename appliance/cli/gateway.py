@@ -83,6 +83,8 @@ async def _serve(
         await background.start(last_use.run)
         await background.start(parts.providers.run)
         await background.start(parts.supervisor.run)
+        await background.start(parts.websocket.resources.run)
+        await background.start(parts.websocket.door.run)
         background.start_soon(systemd.watchdog)
         async with trio.open_nursery() as http:
             url = await _listen(parts, http, stop)
@@ -95,6 +97,7 @@ async def _serve(
             parts.health.draining()
             systemd.stopping()
             log.info("draining")
+            parts.websocket.door.shut_down()
         # Every request has ended or was cancelled: nothing new can arrive.
         await parts.supervisor.drain(grace=parts.live.current.server.drain_timeout)
         await last_use.flush_all()

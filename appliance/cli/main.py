@@ -50,6 +50,24 @@ def _chat() -> click.Command:
     return chat
 
 
+def _call() -> click.Command:
+    from appliance.cli.call import call
+
+    return call
+
+
+def _methods() -> click.Command:
+    from appliance.cli.methods import methods
+
+    return methods
+
+
+def _logs() -> click.Command:
+    from appliance.cli.logs import logs
+
+    return logs
+
+
 def _audit() -> click.Command:
     from appliance.cli.audit import audit
 
@@ -90,6 +108,9 @@ ENTRIES = (
     Entry("tenants", "Create, list, change and remove tenants.", _tenants),
     Entry("tokens", "Create, list and revoke a tenant's tokens.", _tokens),
     Entry("chat", "Talk to an agent.", _chat),
+    Entry("call", "Call a method of the gateway.", _call),
+    Entry("methods", "List the gateway's methods.", _methods),
+    Entry("logs", "Show the latest log lines.", _logs),
     Entry("audit", "Verify and read the audit log.", _audit),
     Entry("doctor", "Check this installation and explain how to repair it.", _doctor),
     # Started by the gateway itself, see appliance.providers.embedded.

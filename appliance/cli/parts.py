@@ -12,6 +12,7 @@ from random import SystemRandom
 import appliance
 from appliance.cli.init import key_from
 from appliance.cli.state import CONFIG
+from appliance.cli.websocket_parts import Foundation, WebSocketParts
 from appliance.config.live import LiveConfig
 from appliance.config.rules import exposure_problem
 from appliance.config.schema import AdminKeyConfig, GatewayConfig, ProviderConfig
@@ -160,6 +161,10 @@ class Parts:
             price=self._price,
             count=self.metrics.model_call,
         )
+        self.turns = Turns(self.calls, clock=now)
+        self.usage = UsageReports(
+            roots=self._state, currency=lambda: self.live.current.billing.currency
+        )
         self.health = Health(lag=self.lag, vitals=self._vitals)
 
     def _build_doors(self) -> None:
@@ -175,21 +180,44 @@ class Parts:
             door,
             self.supervisor,
             Completions(self.calls),
-            Turns(self.calls, clock=now),
+            self.turns,
             clock=now,
         )
         control = build_app(self._control_services())
         raw: dict[str, Endpoint] = {CHAT_PATH: chat, MODELS_PATH: models, f"{MODELS_PATH}/": models}
-        self.app = Gateway(raw, control)
+        self.websocket = WebSocketParts(self._foundation())
+        self.app = Gateway(raw, control, self.websocket.door)
+
+    def _foundation(self) -> Foundation:
+        return Foundation(
+            state=self._state,
+            config=lambda: self.live.current,
+            clock=now,
+            log=self.log,
+            access=self.access,
+            index=self.index,
+            audit=self.audit,
+            registry=self.registry,
+            supervisor=self.supervisor,
+            tenants=self.tenants,
+            usage=self.usage,
+            router=self.router,
+            calls=self.calls,
+            turns=self.turns,
+            metrics=self.metrics,
+            peers=self._current_peers,
+            facts=self._facts,
+            standing=self._standing,
+            catalogue=self._list_models,
+            started_at=self._started_at,
+        )
 
     def _control_services(self) -> ControlServices:
         return ControlServices(
             access=self.access,
             tenants=self.tenants,
             tickets=self.tickets,
-            usage=UsageReports(
-                roots=self._state, currency=lambda: self.live.current.billing.currency
-            ),
+            usage=self.usage,
             audit=self.audit,
             provider_keys=ProviderKeys(
                 self._state,
@@ -291,6 +319,9 @@ class Parts:
             tenants_awake=len(self.supervisor.awake),
             loop_lag_p99_ms=self.lag.p99_ms,
             disk_free_bytes=self._state.free_bytes(),
+            websocket_connections=len(self.websocket.door),
+            websocket_waiting=self.websocket.door.waiting,
+            gateway_requests=self.websocket.counts.by_method,
         )
 
     def _facts(self) -> GatewayFacts:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta
 
@@ -29,6 +30,16 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}", re.ASCII)
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}", re.ASCII)
+_LONGEST_ZONE = 64
+_MAIN_KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+_COMMAND = re.compile(r"/[^\s\x00-\x1f\x7f]{1,63}")
+_PEER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}:[^\s\x00-\x1f\x7f]{1,256}")
+_PICTURE = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,[A-Za-z0-9+/]{1,60000}={0,2}", re.ASCII)
+_PICTURE_FILE = re.compile(
+    r"[A-Za-z0-9_][A-Za-z0-9_ .-]*(/[A-Za-z0-9_][A-Za-z0-9_ .-]*){0,8}", re.ASCII
+)
+_LONGEST_PICTURE_NAME = 512
 _STORED_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 # What carries a key belongs in ``api_key``, where it is a reference; what
 # frames a message belongs to the transport.
@@ -205,6 +216,46 @@ def check_variable(value: object) -> None:
         raise ValueError("a variable is named with letters, digits and '_'")
 
 
+def check_time_zone(value: object) -> None:
+    text = _text(value)
+    # The name becomes a file name, so its shape is settled before anything looks for it.
+    if len(text) > _LONGEST_ZONE or not _ZONE.fullmatch(text):
+        raise ValueError("a time zone reads like Europe/Berlin or UTC")
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError):  # not there, not a zone, a folder of zones
+        raise ValueError("no time zone has this name") from None
+
+
+def check_main_key(value: object) -> None:
+    text = _text(value)
+    if not _MAIN_KEY.fullmatch(text) or text in {"agent", "tenant", "global", "unknown"}:
+        raise ValueError("a session is named with 1 to 64 of a-z, 0-9, '.', '_' and '-'")
+
+
+def check_command(value: object) -> None:
+    if not _COMMAND.fullmatch(_text(value)):
+        raise ValueError("a command starts with '/' and has no spaces")
+
+
+def check_peer(value: object) -> None:
+    if not _PEER.fullmatch(_text(value)):
+        raise ValueError("a peer reads CHANNEL:ID")
+
+
+def check_avatar(value: object) -> None:
+    """A picture that pages may show: nothing in it can run, nothing leaves the workspace."""
+    text = _text(value)
+    if _PICTURE.fullmatch(text):
+        return
+    if len(text) > _LONGEST_PICTURE_NAME:
+        raise ValueError(f"longer than {_LONGEST_PICTURE_NAME} characters")
+    if text.startswith(("http://", "https://")):
+        _url(text)
+    elif not _PICTURE_FILE.fullmatch(text):
+        raise ValueError("a picture is an https:// address, a data:image/ or a file's path")
+
+
 def check_headers(value: object) -> None:
     if not isinstance(value, Mapping):
         raise ValueError("expected a mapping of header names to text")  # noqa: TRY004 - one error type for one cause
@@ -257,6 +308,13 @@ TemplateName = Annotated[str, _checked(check_template_name)]
 Currency = Annotated[str, _checked(check_currency)]
 Variable = Annotated[str, _checked(check_variable)]
 Headers = Annotated[dict[str, str], _checked(check_headers)]
+TimeZone = Annotated[str, _checked(check_time_zone)]
+MainKey = Annotated[str, _checked(check_main_key)]
+Command = Annotated[str, _checked(check_command)]
+Peer = Annotated[str, _checked(check_peer)]
+Avatar = Annotated[str, _checked(check_avatar)]
+Emoji = Annotated[str, Meta(min_length=1, max_length=32)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]  # 0 is no limit at all
 Count = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Label = Annotated[str, Meta(min_length=1, max_length=200)]

@@ -18,29 +18,38 @@ from appliance.config.fields import (
     AgentId,
     Alias,
     Amount,
+    Avatar,
     BaseUrl,
     Bind,
     BindMount,
+    Command,
     Count,
     Currency,
+    Emoji,
     Headers,
     Label,
+    MainKey,
     ModelName,
     ModelOrAlias,
     Network,
     Origin,
+    Peer,
     ProviderName,
     Seconds,
+    SecondsOrNone,
     SecretReference,
     StoreUrl,
     TemplateName,
+    TimeZone,
     Variable,
 )
 from appliance.model.errors import FieldError, InvalidRequest
 from appliance.model.money import Price, parse_amount
 from appliance.model.quotas import Quotas, parse_quotas
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
+EMBEDDED_CONTEXT = 4096  # tokens
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +80,22 @@ class TlsConfig(Section, frozen=True, kw_only=True):
     key: AbsolutePath
 
 
+class WebSocketConfig(Section, frozen=True, kw_only=True):
+    """What one client, one tenant and all of them together may hold on to."""
+
+    max_connections_per_tenant: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    max_frame_bytes: Annotated[int, Meta(ge=64 * KIB, le=1024 * MIB)] = 25 * MIB
+    max_frame_bytes_before_auth: Annotated[int, Meta(ge=4 * KIB, le=MIB)] = 64 * KIB
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    max_buffered_bytes: Annotated[int, Meta(ge=64 * KIB, le=1024 * MIB)] = 8 * MIB
+    max_buffered_bytes_per_tenant: Annotated[int, Meta(ge=64 * KIB, le=16 * 1024 * MIB)] = 64 * MIB
+    handshake_timeout: Seconds = 15.0
+    tick_interval: Seconds = 30.0
+    login_failures_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
+    login_lockout: SecondsOrNone = 300.0
+
+
 class ServerConfig(Section, frozen=True, kw_only=True):
     bind: Bind = "127.0.0.1:18789"
     admin_keys: list[AdminKeyConfig] = []
@@ -87,6 +112,7 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     drain_timeout: Seconds = 20.0
     hibernate_after: Seconds = 300.0
     awake_tenants: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    websocket: WebSocketConfig = WebSocketConfig()
 
 
 ProviderDialect = Literal["openai", "openai-responses", "anthropic", "ollama", "embedded"]
@@ -105,9 +131,14 @@ class ProviderConfig(Section, frozen=True, kw_only=True):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     model_path: AbsolutePath | None = None
     embedding_model_path: AbsolutePath | None = None
-    context_tokens: Annotated[int, Meta(ge=256, le=1_048_576)] = 4096
+    context_tokens: Annotated[int, Meta(ge=256, le=16_777_216)] | None = None
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     idle_unload: Seconds = 300.0
+
+    @property
+    def embedded_context(self) -> int:
+        """Tokens of context that a model which runs beside the gateway is started with."""
+        return self.context_tokens or EMBEDDED_CONTEXT
 
 
 class RateConfig(Section, frozen=True, kw_only=True):
@@ -147,10 +178,77 @@ class AgentConfig(Section, frozen=True, kw_only=True):
     model: ModelOrAlias | None = None
     instructions: Annotated[str, Meta(max_length=100_000)] | None = None
     max_output_tokens: Count | None = None
+    emoji: Emoji | None = None
+    avatar: Avatar | None = None
+    theme: Label | None = None
+
+
+class SessionReset(Section, frozen=True, kw_only=True):
+    mode: Literal["daily", "idle", "off"] = "daily"
+    at_hour: Annotated[int, Meta(ge=0, le=23)] | None = 4
+    idle_minutes: Annotated[int, Meta(ge=1, le=5_256_000)] | None = None
+
+
+class ResetByType(Section, frozen=True, kw_only=True):
+    direct: SessionReset | None = None
+    group: SessionReset | None = None
+    thread: SessionReset | None = None
+
+
+class SendMatch(Section, frozen=True, kw_only=True):
+    channel: Label | None = None
+    chat_type: Literal["direct", "group", "channel"] | None = None
+    key_prefix: Label | None = None
+
+
+class SendRule(Section, frozen=True, kw_only=True):
+    action: Literal["allow", "deny"]
+    match: SendMatch = SendMatch()
+
+
+class SendPolicy(Section, frozen=True, kw_only=True):
+    default: Literal["allow", "deny"] = "allow"
+    rules: Annotated[list[SendRule], Meta(max_length=200)] = []
+
+
+QueueMode = Literal["steer", "followup", "collect", "interrupt", "steer-backlog"]
+
+
+class SessionQueue(Section, frozen=True, kw_only=True):
+    mode: QueueMode = "collect"
+    debounce_ms: Annotated[int, Meta(ge=0, le=600_000)] = 1000
+    cap: Annotated[int, Meta(ge=1, le=1000)] = 20
+    drop: Literal["old", "new", "summarize"] = "summarize"
+    by_channel: Annotated[dict[Label, QueueMode], Meta(max_length=200)] = {}
+
+
+class SessionCompaction(Section, frozen=True, kw_only=True):
+    enabled: bool = True
+    reserve_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] = 16_384
+    keep_recent_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] = 20_000
+    instructions: Annotated[str, Meta(max_length=10_000)] | None = None
 
 
 class SessionDefaults(Section, frozen=True, kw_only=True):
-    history_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] = 1500
+    scope: Literal["per-sender", "global"] = "per-sender"
+    dm_scope: Literal["main", "per-peer", "per-channel-peer", "per-account-channel-peer"] = "main"
+    main_key: MainKey = "main"
+    identity_links: Annotated[
+        dict[Label, Annotated[list[Peer], Meta(max_length=100)]], Meta(max_length=1000)
+    ] = {}
+    reset: SessionReset = SessionReset()
+    reset_by_type: ResetByType = ResetByType()
+    reset_by_channel: Annotated[dict[Label, SessionReset], Meta(max_length=200)] = {}
+    reset_triggers: Annotated[list[Command], Meta(max_length=50)] = msgspec.field(
+        default_factory=lambda: ["/new", "/reset"]
+    )
+    timezone: TimeZone | None = None
+    send_policy: SendPolicy = SendPolicy()
+    queue: SessionQueue = SessionQueue()
+    compaction: SessionCompaction = SessionCompaction()
+    history_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+    max_sessions: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    agent_timeout: SecondsOrNone = 600.0
 
 
 class ToolDefaults(Section, frozen=True, kw_only=True):

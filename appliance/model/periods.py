@@ -36,6 +36,11 @@ def to_ns(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND * 1_000
 
 
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970, as OpenClaw's clients count."""
+    return to_ns(moment) // 1_000_000
+
+
 def from_ns(moment_ns: int) -> datetime:
     """The opposite of :func:`to_ns`; what is finer than a microsecond is cut off."""
     return _EPOCH + timedelta(microseconds=moment_ns // 1_000)

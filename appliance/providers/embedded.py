@@ -145,7 +145,7 @@ class EmbeddedProvider:
         self._config = config
         self._clock = clock
         self._environ = os.environ if environ is None else environ
-        self._wire = EmbeddedWire(context_tokens=config.context_tokens)
+        self._wire = EmbeddedWire(context_tokens=config.embedded_context)
         self._line = _Line()
         self._chat = ModelWorker(
             "chat",
@@ -270,7 +270,7 @@ class EmbeddedProvider:
         return (
             *self._weights(weights.CHAT, self._config.model_path),
             *("--alias", self._alias()),
-            *("--context", str(self._config.context_tokens)),
+            *("--context", str(self._config.embedded_context)),
             *("--threads", str(self._threads())),
         )
 
@@ -278,7 +278,7 @@ class EmbeddedProvider:
         return (
             *self._weights(weights.EMBEDDING, self._config.embedding_model_path),
             *("--alias", self._embedding_alias()),
-            *("--context", str(self._config.context_tokens)),
+            *("--context", str(self._config.embedded_context)),
             *("--threads", str(self._threads())),
             "--embedding",
         )

@@ -1,4 +1,4 @@
-"""What public providers charge: a list that ships with the gateway.
+"""What public providers charge, and how much their models read: a list that ships with the gateway.
 
 ``price_list.json`` is made from genai-prices by ``build/price_list.py``; its
 rules for finding a model by a name are those of that package. Nothing is
@@ -68,6 +68,7 @@ class _Model(msgspec.Struct, frozen=True):
     id: str
     match: dict[str, Any]
     prices: tuple[_Terms, ...]
+    context: int | None = None  # tokens
 
 
 class _Provider(msgspec.Struct, frozen=True):
@@ -107,14 +108,14 @@ def provider_at(url: str) -> str | None:
 
 def offer(provider: str, model: str) -> Offer | None:
     """What ``provider`` charges for ``model``, by whichever of its names."""
-    model = model.lower()
-    dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", model)
-    for name in (model,) if dashed == model else (model, dashed):
-        for listed in _sellers(provider):
-            for entry in _models(listed.id):
-                if _matches(entry.match, name):
-                    return Offer(entry.prices)
-    return None
+    entry = _find(provider, model)
+    return None if entry is None else Offer(entry.prices)
+
+
+def context_window(provider: str, model: str) -> int | None:
+    """How many tokens ``model`` of ``provider`` reads at once, if the list knows."""
+    entry = _find(provider, model)
+    return None if entry is None else entry.context
 
 
 def currency() -> str:
@@ -131,6 +132,17 @@ def _load() -> _List:
 def _models(provider: str) -> tuple[_Model, ...]:
     (listed,) = (p for p in _load().providers if p.id == provider)
     return msgspec.json.decode(listed.models, type=tuple[_Model, ...])
+
+
+def _find(provider: str, model: str) -> _Model | None:
+    model = model.lower()
+    dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", model)
+    for name in (model,) if dashed == model else (model, dashed):
+        for listed in _sellers(provider):
+            for entry in _models(listed.id):
+                if _matches(entry.match, name):
+                    return entry
+    return None
 
 
 def _sellers(provider: str) -> list[_Provider]:

@@ -89,7 +89,7 @@ class RateCard:
         # The list is in one currency; an exchange rate is the operator's to know.
         if self._currency != price_list.currency():
             return None, _ALWAYS
-        listed = _listed_as(seller)
+        listed = listed_as(seller)
         offer = None if listed is None else price_list.offer(listed, model)
         if offer is None:
             return None, _ALWAYS
@@ -111,7 +111,8 @@ def _is_own_metal(seller: Seller) -> bool:
         return False
 
 
-def _listed_as(seller: Seller) -> str | None:
+def listed_as(seller: Seller) -> str | None:
+    """What the public list calls ``seller``; None for one at an address of its own."""
     if seller.base_url is None:
         return _HOME.get(seller.dialect)
     return price_list.provider_at(seller.base_url)

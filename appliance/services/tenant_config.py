@@ -36,6 +36,11 @@ class ConfigDocument:
     effective_public: Mapping[str, object]
     etag: str
 
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever written."""
+        return self.etag != NO_FILE
+
 
 class Roots(Protocol):
     """The state directory, as far as overlays need it."""
@@ -112,6 +117,10 @@ def render(overlay: Mapping[str, Any]) -> bytes:
 
 def _etag(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
+
+
+NO_FILE = _etag(b"")
+"""The version of an overlay that was never written."""
 
 
 def require_version(current: str, if_match: str | None) -> None:

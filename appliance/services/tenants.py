@@ -192,12 +192,12 @@ class TenantService:
             return record
 
     async def delete(self, caller: Caller, tenant_id: str, *, delete_data: bool = False) -> None:
-        """End the tenant, broken or not (admin).
+        """End the tenant, broken or not (admin; tenant ``full``).
 
         Its data moves to ``deleted/`` or, with ``delete_data``, is erased. A
         tenant created later under the same id starts with nothing of it.
         """
-        caller.require_admin()
+        caller.require_access(tenant_id, Scope.FULL)
         async with self._registry.locked(tenant_id):
             self._registry.require_held(tenant_id)
             details = {"delete_data": delete_data}
@@ -312,17 +312,40 @@ class TenantService:
         caller.require_access(tenant_id, Scope.MANAGE)
         async with self._registry.changing(tenant_id):
             require_version(self._overlays.version(tenant_id), if_match)
-            return await self._write_config(caller, tenant_id, raw)
+            return await self._write_config(caller, tenant_id, raw, "config.write")
 
     async def patch_config(
         self, caller: Caller, tenant_id: str, patch: object, *, if_match: str | None = None
     ) -> ConfigDocument:
         """Apply a JSON merge patch (RFC 7396) to the overlay; otherwise as :meth:`put_config`."""
+        change = partial(patched, patch=patch)
+        return await self.change_config(caller, tenant_id, change, if_match=if_match)
+
+    async def change_config(
+        self,
+        caller: Caller,
+        tenant_id: str,
+        change: Callable[[Mapping[str, Any]], object],
+        *,
+        if_match: str | None = None,
+        action: str = "config.write",
+        target: str = "",
+    ) -> ConfigDocument:
+        """Replace the overlay by what ``change`` makes of it; otherwise as :meth:`put_config`.
+
+        Nobody else writes between the two. ``action`` and ``target`` are what
+        the audit log calls it; what ``change`` raises is raised before that.
+        """
         caller.require_access(tenant_id, Scope.MANAGE)
         async with self._registry.changing(tenant_id):
-            document = self._overlays.document(tenant_id)
-            require_version(document.etag, if_match)
-            return await self._write_config(caller, tenant_id, patched(document.overlay, patch))
+            now = self._overlays.document(tenant_id)
+            require_version(now.etag, if_match)
+            return await self._write_config(caller, tenant_id, change(now.overlay), action, target)
+
+    async def config_version(self, caller: Caller, tenant_id: str) -> str:
+        """The version of an overlay that may be damaged, so that it can be replaced."""
+        await self.get(caller, tenant_id)
+        return self._overlays.version(tenant_id)
 
     # -- for the operator's eyes and hands -------------------------------
 
@@ -380,10 +403,12 @@ class TenantService:
         self._registry.index.drop(tenant)
         self._tickets.void(tenant)
 
-    async def _write_config(self, caller: Caller, tenant: str, raw: object) -> ConfigDocument:
+    async def _write_config(
+        self, caller: Caller, tenant: str, raw: object, action: str, target: str = ""
+    ) -> ConfigDocument:
         overlay = self._overlays.check(caller, raw)
         details = {"keys": changed_keys(self._overlays.find(tenant), overlay)}
-        async with self._acting(caller, "config.write", tenant, details=details):
+        async with self._acting(caller, action, tenant, target, details):
             write = partial(self._overlays.write, tenant, overlay)
             document = await trio.to_thread.run_sync(write)
             self._running.refresh(tenant)

@@ -4,8 +4,8 @@ One session takes one turn at a time, in the order they arrived; a tenant's
 sessions run side by side up to its quota.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -16,15 +16,20 @@ import trio
 from appliance.config.schema import AgentConfig
 from appliance.model.callers import Caller
 from appliance.model.calls import Delta, Finished, FinishReason, TextDelta
-from appliance.model.errors import InvalidRequest, ModelUnknown, RateLimited, UpstreamFailed
+from appliance.model.errors import (
+    ApplianceError,
+    InvalidRequest,
+    ModelUnknown,
+    UpstreamFailed,
+)
 from appliance.model.session_keys import DEFAULT_AGENT, SessionKey
 from appliance.model.usage import TokenUsage
 from appliance.protocols.chat_request import ChatRequest, prompt_size
+from appliance.services.context_windows import history_budget
 from appliance.services.model_calls import AwakeTenant, CallRequest, ModelCalls, OpenCall
-from appliance.storage.sessions import Run, RunStatus, SessionStore
-
-# More than this waiting for one session means that somebody loops.
-WAITING_TURNS = 16
+from appliance.services.turn_queue import TurnQueue as TurnQueue
+from appliance.storage.session_rows import Run, RunStatus
+from appliance.storage.sessions import SessionStore
 
 # Passed on to the model as the caller sent them.
 _SAMPLING = (
@@ -48,54 +53,9 @@ Message = dict[str, object]
 
 class TenantWithSessions(AwakeTenant, Protocol):
     @property
-    def turns(self) -> "TurnQueue": ...
+    def turns(self) -> TurnQueue: ...
     async def sessions(self) -> SessionStore:
         """The tenant's session store, opened on first use."""
-
-
-class TurnQueue:
-    """Who may speak in which session now: one tenant's turns."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[str, _Line] = {}
-
-    def __len__(self) -> int:
-        """How many sessions have a turn running or waiting."""
-        return len(self._sessions)
-
-    @asynccontextmanager
-    async def turn(self, key: SessionKey, *, limit: int | None) -> AsyncIterator[None]:
-        """Wait for this session's earlier turns.
-
-        Raises :exc:`RateLimited` when ``limit`` other sessions are active, or
-        when too many turns wait for this one.
-        """
-        line = self._sessions.get(key.text)
-        if line is None:
-            if limit is not None and len(self._sessions) >= limit:
-                raise RateLimited(
-                    f"concurrent_sessions is limited to {limit}; wait for a session to finish",
-                    retry_after=1 if limit else None,  # waiting for none at all never helps
-                )
-            line = self._sessions[key.text] = _Line()
-        if line.members > WAITING_TURNS:  # one of them is not waiting
-            raise RateLimited(
-                f"{WAITING_TURNS} turns of this session are waiting already", retry_after=1
-            )
-        line.members += 1
-        try:
-            async with line.lock:
-                yield
-        finally:
-            line.members -= 1
-            if line.members == 0:
-                del self._sessions[key.text]
-
-
-@dataclass(slots=True)
-class _Line:
-    members: int = 0
-    lock: trio.Lock = field(default_factory=trio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +64,10 @@ class TurnRequest:
     chat: ChatRequest
     messages: Sequence[Message]
     keeps_history: bool  # False: the caller sent the whole conversation, nothing is remembered
+    model: str | None = None  # instead of the agent's own
+    source: str = "http"
+    run_id: str | None = None
+    meta: Mapping[str, object] | None = None  # kept with what the user said
 
 
 class TurnSink(Protocol):
@@ -111,6 +75,20 @@ class TurnSink(Protocol):
     async def deltas(self, deltas: Sequence[Delta]) -> None: ...
     async def finish(self, call: OpenCall, finished: Finished) -> None:
         """All is on disk. ``finished.usage`` is what the books hold."""
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """How far a turn has come, for whoever writes it down."""
+
+    run: Run | None = None
+    text: list[str] = field(default_factory=list)
+    call: OpenCall | None = None
+    reason: FinishReason | None = None
+    status: RunStatus = RunStatus.FAILED
+    error: str = ""
+    cancelled_by: Callable[[], str] = lambda: ""  # who or what, once it is cancelled
+    kept: bool = False
 
 
 class Turns:
@@ -129,46 +107,119 @@ class Turns:
         user said, marked as such.
         """
         _refuse_unsupported(turn.chat)
-        agent = _agent(tenant, turn.key.agent)
-        model = agent.model or tenant.config.models.default
-        if model is None:
-            raise ModelUnknown("no model is configured; the operator sets models.default")
-        said = _new_messages(turn)
+        model_of(tenant, turn.key.agent, turn.model)
+        _new_messages(turn)
         async with tenant.turns.turn(turn.key, limit=tenant.meter.limits.concurrent_sessions):
-            store = await tenant.sessions()
-            asked = _call(turn, agent, model, [*_history(tenant, store, turn), *said])
-            async with self._calls.open(tenant, caller, asked) as call:
+            await self.answer(tenant, caller, turn, sink, TurnRecord())
+
+    def accept(
+        self, tenant: TenantWithSessions, store: SessionStore, caller: Caller, turn: TurnRequest
+    ) -> TurnRecord:
+        """Keep what was said before any model is asked.
+
+        Whoever accepts a turn owns its record: :meth:`recorded` ends it.
+        """
+        model = model_of(tenant, turn.key.agent, turn.model)
+        return TurnRecord(self._begin(store, caller, turn, model))
+
+    async def answer(
+        self,
+        tenant: TenantWithSessions,
+        caller: Caller,
+        turn: TurnRequest,
+        sink: TurnSink,
+        record: TurnRecord,
+    ) -> None:
+        """Take the turn of a session whose line the caller has reached; raises like :meth:`run`."""
+        model = model_of(tenant, turn.key.agent, turn.model)
+        agent = agent_of(tenant, turn.key.agent)
+        said = _new_messages(turn)
+        store = await tenant.sessions()
+        asked = _call(turn, agent, model, [*_history(tenant, store, turn, model), *said])
+        async with self._calls.open(tenant, caller, asked) as call:
+            record.call = call
+            if record.run is None:
                 # From here on the provider works for us, so what was said is kept.
-                run = store.begin_run(
-                    turn.key, said, request_id=caller.request_id, model=model, now=self._clock()
-                )
-                with self._recorded(store, run, call) as text:
-                    await sink.begin(call)
-                    reason = await _relay(call, sink, text)
-            await tenant.meter.durable()
-            await store.durable()
-            usage = None if call.settlement is None else call.settlement.usage
-            await sink.finish(call, Finished(reason, usage))
+                record.run = self._begin(store, caller, turn, model)
+            with self.recorded(store, record):
+                await sink.begin(call)
+                record.reason = await _relay(call, sink, record.text)
+                record.status = RunStatus.DONE
+        await tenant.meter.durable()
+        await store.durable()
+        usage = None if call.settlement is None else call.settlement.usage
+        await sink.finish(call, Finished(record.reason, usage))
+
+    def _begin(self, store: SessionStore, caller: Caller, turn: TurnRequest, model: str) -> Run:
+        return store.begin_run(
+            turn.key,
+            _new_messages(turn),
+            request_id=caller.request_id,
+            model=model,
+            now=self._clock(),
+            run_id=turn.run_id,
+            meta=turn.meta,
+            source=turn.source,
+        )
 
     @contextmanager
-    def _recorded(self, store: SessionStore, run: Run, call: OpenCall) -> Iterator[list[str]]:
-        """Collect the answer; write down on the way out how far it came and how it ended."""
-        text: list[str] = []
-        status = RunStatus.FAILED
+    def recorded(self, store: SessionStore, record: TurnRecord) -> Iterator[None]:
+        """Write down on the way out how far the answer came and how it ended, once."""
         try:
-            yield text
-            status = RunStatus.DONE
+            yield
         except trio.Cancelled:
-            status = RunStatus.CANCELLED
+            if not record.kept:
+                record.status = RunStatus.CANCELLED
+            raise
+        except ApplianceError as error:
+            record.error = error.detail
             raise
         finally:
-            store.finish_run(
-                run,
-                text="".join(text),
-                usage=call.reply.usage or TokenUsage(),
-                status=status,
-                now=self._clock(),
-            )
+            if record.run is not None and not record.kept:
+                record.kept = True
+                self._keep(store, record.run, record)
+
+    def _keep(self, store: SessionStore, run: Run, record: TurnRecord) -> None:
+        usage = None if record.call is None else record.call.reply.usage
+        store.finish_run(
+            run,
+            text="".join(record.text),
+            usage=usage or TokenUsage(),
+            status=record.status,
+            now=self._clock(),
+            meta=_meta(record, usage),
+            error=record.error,
+            context_tokens=None if usage is None else usage.prompt + usage.completion,
+        )
+
+
+def _meta(record: TurnRecord, usage: TokenUsage | None) -> dict[str, object]:
+    """What is kept beside the answer."""
+    meta: dict[str, object] = {}
+    if record.call is not None:
+        meta["provider"] = record.call.target.provider
+        meta["model"] = record.call.target.model
+    if usage is not None:
+        meta["usage"] = usage_of(usage)
+    if record.reason is not None:
+        meta["stopReason"] = record.reason.value
+    if record.status is RunStatus.CANCELLED:
+        meta["stopReason"] = "aborted"
+        meta["aborted"] = record.cancelled_by() or "cancelled"
+    if record.error:
+        meta["errorMessage"] = record.error
+    return meta
+
+
+def usage_of(usage: TokenUsage) -> dict[str, int]:
+    """As OpenClaw's clients read it; what was thought counts as output."""
+    return {
+        "input": usage.input,
+        "output": usage.completion,
+        "cacheRead": usage.cache_read,
+        "cacheWrite": usage.cache_write,
+        "totalTokens": usage.prompt + usage.completion,
+    }
 
 
 async def _relay(call: OpenCall, sink: TurnSink, text: list[str]) -> FinishReason:
@@ -194,11 +245,11 @@ async def _relay(call: OpenCall, sink: TurnSink, text: list[str]) -> FinishReaso
 
 
 def _history(
-    tenant: TenantWithSessions, store: SessionStore, turn: TurnRequest
+    tenant: TenantWithSessions, store: SessionStore, turn: TurnRequest, model: str
 ) -> Sequence[Mapping[str, object]]:
     if not turn.keeps_history:
         return ()
-    return store.history(turn.key, limit_tokens=tenant.config.defaults.session.history_tokens)
+    return store.history(turn.key, limit_tokens=history_budget(tenant.config, model))
 
 
 def _call(
@@ -220,7 +271,19 @@ def _call(
     )
 
 
-def _agent(tenant: AwakeTenant, name: str) -> AgentConfig:
+def model_of(tenant: AwakeTenant, agent: str, wanted: str | None = None) -> str:
+    """The model that answers for ``agent``: ``wanted``, its own, or the tenant's default.
+
+    Raises :exc:`ModelUnknown` for an agent that is not configured or has no model.
+    """
+    model = wanted or agent_of(tenant, agent).model or tenant.config.models.default
+    if model is None:
+        raise ModelUnknown("no model is configured; the operator sets models.default")
+    return model
+
+
+def agent_of(tenant: AwakeTenant, name: str) -> AgentConfig:
+    """How ``name`` is configured. Raises :exc:`ModelUnknown` for one that is not."""
     agent = tenant.config.defaults.agents.get(name)
     if agent is not None:
         return agent

@@ -4,87 +4,82 @@ A message is kept as the JSON it arrived as, so a transcript gives back every
 text and every field. A run is one turn: what the user said and, if it came to
 one, the answer. A process that dies leaves runs ``running``; whoever opens the
 store next marks them ``crashed``.
+
+A key leads to one live session. A reset archives that one, whole and with its
+id, and begins another under the key.
 """
 
-import re
+import builtins
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
-import msgspec
+from msgspec import UNSET, UnsetType
 
 from appliance.model.errors import InvalidRequest
-from appliance.model.ids import new_id
-from appliance.model.periods import from_ns, to_ns
+from appliance.model.periods import to_ns
 from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
+from appliance.storage import (
+    runs,
+    session_changes,
+    session_context,
+    session_queries,
+    session_words,
+    transcripts,
+)
 from appliance.storage.connection import Connection, DatabaseRoot
 from appliance.storage.database import Database
+from appliance.storage.requests import RequestLog
+from appliance.storage.session_rows import (
+    Context,
+    ContextLine,
+    Message,
+    MessageKind,
+    PreviewItem,
+    Run,
+    RunRecord,
+    RunStatus,
+    SearchHit,
+    Session,
+    SessionFilter,
+    SessionListing,
+    SessionPage,
+    SessionPreview,
+    StoredMessage,
+    TranscriptLine,
+    encode,
+    require_unicode,
+)
+from appliance.storage.session_words import message_text
 from appliance.storage.sessions_schema import SCHEMA
+from appliance.storage.transcripts import MOST_MESSAGES
+
+__all__ = [
+    "FILE",
+    "Context",
+    "ContextLine",
+    "Message",
+    "MessageKind",
+    "PreviewItem",
+    "Run",
+    "RunRecord",
+    "RunStatus",
+    "SearchHit",
+    "Session",
+    "SessionFilter",
+    "SessionListing",
+    "SessionPage",
+    "SessionPreview",
+    "SessionStore",
+    "StoredMessage",
+    "TranscriptLine",
+    "message_text",
+]
 
 FILE = "sessions/sessions.sqlite"
+LONGEST_QUERY = 4_096  # characters
 
-LONGEST_TITLE = 80  # characters
-MOST_SESSIONS = 200  # a page
-MOST_MESSAGES = 1_000  # a page
-_BYTES_A_TOKEN = 4  # of a message in the model's context, its frame included
-
-_LAST = 2**63 - 1
-_CURSOR = re.compile(r"[0-8]?[0-9]{1,18}\.[0-9]{1,18}", re.ASCII)
-
-Message = dict[str, object]
-
-
-class RunStatus(StrEnum):
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    CRASHED = "crashed"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A turn under way."""
-
-    id: str
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """``key`` is without the tenant prefix; tokens are sums over all runs."""
-
-    id: str
-    key: str
-    agent: str
-    title: str
-    model: str
-    created_at: datetime
-    updated_at: datetime
-    messages: int
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionPage:
-    """``cursor`` continues the listing; None at its end."""
-
-    sessions: tuple[Session, ...]
-    cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TranscriptLine:
-    """``status`` is how the message's run ended, None for a message without one."""
-
-    seq: int
-    message: Message
-    created_at: datetime
-    run: str | None
-    status: RunStatus | None
+_ALL_LIVE = SessionFilter()
 
 
 class SessionStore:
@@ -92,6 +87,7 @@ class SessionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.requests = RequestLog(database)
         self.durable = database.durable
         self.tend = database.tend
         self.close = database.close
@@ -102,19 +98,20 @@ class SessionStore:
         store = cls(await Database.open(root, FILE, SCHEMA))
         try:
             store.mark_crashed(now=now)
+            store.requests.mark_interrupted()
+            store.requests.prune_old(now)
         except BaseException:
             await store.close()
             raise
         return store
 
+    # Turns
+
     def mark_crashed(self, *, now: datetime) -> int:
         """End every run that is still running; return how many there were."""
 
         def end(tx: Connection) -> int:
-            tx.execute(
-                "UPDATE runs SET status = 'crashed', ended_ns = ? WHERE status = 'running'",
-                (to_ns(now),),
-            )
+            tx.execute(runs.CRASH, (to_ns(now),))
             return tx.changes()
 
         return self._database.write(end)
@@ -127,262 +124,305 @@ class SessionStore:
         request_id: str,
         model: str,
         now: datetime,
+        run_id: str | None = None,
+        meta: Mapping[str, object] | None = None,
+        source: str = "http",
     ) -> Run:
         """Store what was said, in a new session if there is none with this key.
 
+        ``meta`` goes with what the user said. A ``run_id`` that an earlier run
+        has gives way to a fresh one. With the source "heartbeat" the session
+        does not count as used; with that or "cron" no person has spoken.
+
         Raises :exc:`InvalidRequest` for text that is not Unicode.
         """
-        encoded = [_encode(message) for message in messages]
-        roles = [str(message.get("role", "")) for message in messages]
-        title = _title(messages)
-        run_id = new_id("run")
-        now_ns = to_ns(now)
-
-        def insert(tx: Connection) -> int:
-            session = _open_session(tx, key, title=title, model=model, now_ns=now_ns)
-            tx.execute(
-                """
-                INSERT INTO runs (id, session, request_id, model, status, started_ns)
-                VALUES (?, ?, ?, ?, 'running', ?)
-                """,
-                (run_id, session, request_id, model, now_ns),
+        beginning = runs.Beginning.of(messages, meta)
+        if run_id is not None:
+            require_unicode(run_id, field="run_id")
+        return self._database.write(
+            lambda tx: runs.begin(
+                tx, key, beginning, run_id=run_id, request_id=request_id, model=model,
+                source=source, now_ns=to_ns(now),
             )
-            for role, text in zip(roles, encoded, strict=True):
-                _append(tx, session, run_id, role, text, now_ns)
-            return session
-
-        return Run(run_id, self._database.write(insert))
+        )  # fmt: skip
 
     def finish_run(
-        self, run: Run, *, text: str, usage: TokenUsage, status: RunStatus, now: datetime
+        self,
+        run: Run,
+        *,
+        text: str,
+        usage: TokenUsage,
+        status: RunStatus,
+        now: datetime,
+        meta: Mapping[str, object] | None = None,
+        error: str = "",
+        context_tokens: int | None = None,
     ) -> bool:
         """Store the answer, as far as it came, and how the run ended.
 
+        ``usage`` is of all its calls; ``context_tokens`` are those of the last
+        call, where there was more than one. ``meta`` goes with the answer.
         Returns False if the session was deleted meanwhile; nothing is kept then.
         """
-        # What a model says may be cut anywhere, and must not be lost for it.
-        said = text.encode(errors="replace").decode()
-        answer = _encode({"role": "assistant", "content": said}) if text else None
-        now_ns = to_ns(now)
-
-        def update(tx: Connection) -> bool:
-            tx.execute(
-                """
-                UPDATE runs SET status = ?, answered = ?, ended_ns = ?, input_tokens = ?,
-                                output_tokens = ?
-                WHERE id = ?
-                """,
-                (status.value, answer is not None, now_ns, usage.prompt, usage.completion, run.id),
+        return self._database.write(
+            lambda tx: runs.finish(
+                tx, run, text=text, usage=usage, status=status, meta=meta, error=error,
+                context_tokens=context_tokens, now_ns=to_ns(now),
             )
-            if tx.changes() == 0:
-                return False
-            if answer is not None:
-                _append(tx, run.session, run.id, "assistant", answer, now_ns)
-            tx.execute(
-                """
-                UPDATE sessions SET updated_ns = ?, input_tokens = input_tokens + ?,
-                                    output_tokens = output_tokens + ?
-                WHERE id = ?
-                """,
-                (now_ns, usage.prompt, usage.completion, run.session),
-            )
-            return True
+        )  # fmt: skip
 
-        return self._database.write(update)
+    def runs(self, session: SessionKey | str, *, limit: int = 200) -> builtins.list[RunRecord]:
+        """The newest ``limit`` runs (1,000 at most) of a session, a key or an id, oldest first."""
+        return self._database.read(lambda tx: runs.latest(tx, session, limit=limit))
 
-    def history(self, key: SessionKey, *, limit_tokens: int) -> list[Message]:
+    def run(self, run_id: str) -> RunRecord | None:
+        return self._database.read(lambda tx: runs.find(tx, run_id))
+
+    # What the model sees
+
+    def history(self, key: SessionKey, *, limit_tokens: int) -> builtins.list[Message]:
         """The latest turns that fit into ``limit_tokens``, oldest first.
 
         Turns are taken whole, so an answer never stands without its question.
-        What was never answered is not part of the conversation.
+        What was never answered is not part of the conversation. What a summary
+        stands for is replaced by it, as a message of the user.
         """
-        newest_first = self._database.read(lambda tx: _latest(tx, key, limit_tokens))
-        return [msgspec.json.decode(row.message) for row in reversed(newest_first)]
+        return session_context.conversation(self.context(key, limit_tokens=limit_tokens))
+
+    def context(self, key: SessionKey, *, limit_tokens: int) -> Context:
+        """What :meth:`history` is made of, with numbers and estimates: for compaction."""
+        return self._database.read(
+            lambda tx: session_context.context(tx, key, limit_tokens=limit_tokens)
+        )
+
+    def compact(
+        self, key: SessionKey, *, summary: str, kept_from: int, tokens_before: int, now: datetime
+    ) -> StoredMessage:
+        """Let ``summary`` stand for what came before number ``kept_from``.
+
+        Nothing is removed from the transcript, which gets a ``compaction`` line.
+        Raises :exc:`NotFound` if there is no such session.
+        """
+        return self._database.write(
+            lambda tx: session_context.compact(
+                tx, key, summary=summary, kept_from=kept_from, tokens_before=tokens_before,
+                now_ns=to_ns(now),
+            )
+        )  # fmt: skip
+
+    # Sessions
 
     def find(self, key: SessionKey) -> Session | None:
-        rows = self._database.read(
-            lambda tx: tx.execute(_SESSIONS + "WHERE key = ?", (key.short,)).fetchall()
-        )
-        return _session(rows[0]) if rows else None
+        """The live session of this key."""
+        return self._find("WHERE key = ?", key.short)
+
+    def find_by_id(self, public_id: str) -> Session | None:
+        """A session by its id, live or archived."""
+        return self._find("WHERE public_id = ?", public_id)
+
+    def find_by_label(self, label: str) -> Session | None:
+        """The live session of this label."""
+        return self._find("WHERE label = ? AND archived_ns IS NULL", label)
 
     def page(self, *, limit: int = 50, cursor: str | None = None, query: str = "") -> SessionPage:
         """Sessions, the last used first; ``query`` is looked for in keys and titles.
 
         Raises :exc:`InvalidRequest` for a cursor that did not come from here.
         """
-        limit = min(max(limit, 1), MOST_SESSIONS)
-        before = _parse_cursor(cursor)
-        rows = self._database.read(
-            lambda tx: tx.execute(_PAGE, (*before, query, query, query, limit + 1)).fetchall()
+        return self._database.read(
+            lambda tx: session_queries.page(tx, limit=limit, cursor=cursor, query=query)
         )
-        found = [msgspec.convert(row, _SessionRow) for row in rows]
-        more = len(found) > limit
-        last = found[limit - 1] if more else None
-        return SessionPage(
-            tuple(_session(row) for row in rows[:limit]),
-            f"{last.updated_ns}.{last.number}" if last is not None else None,
+
+    def list(self, *, filters: SessionFilter = _ALL_LIVE) -> SessionListing:
+        """Live sessions, the last used first; filters look at the 10,000 last used."""
+        return self._database.read(lambda tx: session_queries.listing(tx, filters))
+
+    def incarnations(self, key: SessionKey, *, limit: int = 50) -> builtins.list[Session]:
+        """The live session of this key and those archived under it, newest first."""
+        return self._database.read(lambda tx: session_queries.incarnations(tx, key, limit=limit))
+
+    def open_session(
+        self,
+        key: SessionKey,
+        *,
+        now: datetime,
+        model: str = "",
+        facts: Mapping[str, object] | None = None,
+    ) -> Session:
+        """The session of this key, made if there is none; ``facts`` are merged into its own."""
+        return self._database.write(
+            lambda tx: session_changes.open_session(
+                tx, key, model=model, facts=facts or {}, now_ns=to_ns(now)
+            )
+        ).session()
+
+    def patch(
+        self,
+        key: SessionKey,
+        *,
+        label: str | UnsetType | None = UNSET,
+        settings: Mapping[str, object | None] | None = None,
+        now: datetime,
+    ) -> Session:
+        """Change label and settings; None removes either.
+
+        Raises :exc:`NotFound`; :exc:`AlreadyExists` ("label already in use: X");
+        :exc:`InvalidRequest` for text that is not Unicode or settings beyond 64 KiB.
+        """
+        return self._database.write(
+            lambda tx: session_changes.patch(
+                tx, key, label=label, settings=settings or {}, now_ns=to_ns(now)
+            )
+        ).session()
+
+    def note_facts(
+        self, key: SessionKey, facts: Mapping[str, object | None], *, now: datetime
+    ) -> bool:
+        """Merge ``facts`` into the session's, None removing one; False if there is none.
+
+        It does not count as use: ``updated_at`` stays.
+        """
+        del now  # nothing is dated by it yet
+        return self._database.write(lambda tx: session_changes.note_facts(tx, key, facts))
+
+    def reset(self, key: SessionKey, *, reason: str, now: datetime) -> Session:
+        """Begin the session anew: another id, no messages, counters at zero.
+
+        Label, settings, facts and model stay. What was there is archived and
+        found by its old id; a run under way ends there. Where there is no
+        session, one is made.
+        """
+        return self._database.write(
+            lambda tx: session_changes.reset(tx, key, reason=reason, now_ns=to_ns(now))
+        ).session()
+
+    def archive(
+        self, key: SessionKey, *, now: datetime, reason: str = "archived"
+    ) -> Session | None:
+        """Let the key lead nowhere; the session is found by its id. None if there is none."""
+        row = self._database.write(
+            lambda tx: session_changes.archive(tx, key, reason=reason, now_ns=to_ns(now))
         )
+        return None if row is None else row.session()
+
+    def delete(self, key: SessionKey, *, keep_transcript: bool = False) -> bool:
+        """Delete the session with everything in it; False if there is none.
+
+        ``keep_transcript`` archives it instead.
+        """
+        return self._database.write(
+            lambda tx: session_changes.delete(tx, key, keep_transcript=keep_transcript)
+        )
+
+    def delete_by_id(self, public_id: str) -> bool:
+        """Delete one incarnation, live or archived, with everything in it."""
+        return self._database.write(lambda tx: session_changes.delete_by_id(tx, public_id))
+
+    # Transcripts
+
+    def append(
+        self,
+        key: SessionKey,
+        *,
+        role: str,
+        message: Mapping[str, object],
+        kind: MessageKind | str = MessageKind.MESSAGE,
+        meta: Mapping[str, object] | None = None,
+        now: datetime,
+        run: Run | str | None = None,
+    ) -> StoredMessage:
+        """Add a line to the transcript of the live session, which is made if need be.
+
+        With a ``run``, or its id, the line goes to that run's incarnation;
+        :exc:`NotFound` if that was deleted. Raises :exc:`InvalidRequest` for
+        text that is not Unicode.
+        """
+        encoded = encode(message, field="message")
+        return self._database.write(
+            lambda tx: transcripts.append_line(
+                tx, key, run, role=role, message=encoded, kind=MessageKind(kind), meta=meta,
+                now_ns=to_ns(now),
+            )
+        )  # fmt: skip
 
     def transcript(
         self, key: SessionKey, *, after: int = 0, limit: int = MOST_MESSAGES
-    ) -> list[TranscriptLine]:
+    ) -> builtins.list[TranscriptLine]:
         """The messages that follow number ``after``, oldest first, with all turns in it."""
-        limit = min(max(limit, 1), MOST_MESSAGES)
-        rows = self._database.read(
-            lambda tx: tx.execute(_TRANSCRIPT, (key.short, after, limit)).fetchall()
+        return self._database.read(lambda tx: transcripts.lines(tx, key, after=after, limit=limit))
+
+    def messages(
+        self,
+        session: SessionKey | str,
+        *,
+        limit: int,
+        before_seq: int | None = None,
+        after_seq: int | None = None,
+        omit_over: int | None = None,
+    ) -> builtins.list[StoredMessage]:
+        """The newest ``limit`` lines, oldest first; with ``after_seq`` alone those that follow it.
+
+        ``session`` is a key, or an id, which also reaches archived ones. There
+        are 1,000 lines and 16 MiB at most. A message of more than ``omit_over``
+        bytes comes without its content.
+        """
+        return self._database.read(
+            lambda tx: transcripts.messages(
+                tx, session, limit=limit, before_seq=before_seq, after_seq=after_seq,
+                omit_over=omit_over,
+            )
+        )  # fmt: skip
+
+    def message(self, public_id: str) -> StoredMessage | None:
+        """One line by its id, also of an archived session."""
+        return self._database.read(lambda tx: transcripts.message_by_id(tx, public_id))
+
+    def last_message(self, key: SessionKey) -> StoredMessage | None:
+        """The newest line of the kind ``message``."""
+        return self._database.read(lambda tx: transcripts.last_message(tx, key))
+
+    def first_user_text(self, key: SessionKey) -> str:
+        """What was said first, in words; "" if nothing was."""
+        return self._database.read(lambda tx: session_words.first_user_text(tx, key))
+
+    def previews(
+        self, keys: Sequence[SessionKey], *, limit: int = 12, max_chars: int = 240
+    ) -> builtins.list[SessionPreview]:
+        """The last ``limit`` things said in each session, oldest first, cut at ``max_chars``."""
+        return self._database.read(
+            lambda tx: [
+                session_words.preview(tx, key, limit=limit, max_chars=max_chars) for key in keys
+            ]
         )
-        return [_line(row) for row in rows]
 
-    def delete(self, key: SessionKey) -> bool:
-        """Delete the session with everything in it; False if there is none."""
+    async def search(
+        self,
+        query: str,
+        *,
+        agent: str | None = None,
+        keys: Sequence[SessionKey] = (),
+        limit: int = 10,
+    ) -> builtins.list[SearchHit]:
+        """Messages of live sessions in which ``query`` stands, the newest first.
 
-        def delete(tx: Connection) -> bool:
-            tx.execute("DELETE FROM sessions WHERE key = ?", (key.short,))
-            return tx.changes() == 1
+        Looks through the tenant's 200,000 newest, in a thread. Raises
+        :exc:`InvalidRequest` for an empty or overlong query.
+        """
+        require_unicode(query, field="query")
+        if not query.strip() or len(query) > LONGEST_QUERY:
+            raise InvalidRequest.at("query", f"is 1 to {LONGEST_QUERY} characters")
+        return await self._database.scan(
+            lambda tx: session_words.search(tx, query, agent=agent, keys=keys, limit=limit)
+        )
 
-        return self._database.write(delete)
+    def truncate(self, key: SessionKey, *, keep_last: int, now: datetime) -> int:
+        """Hide all but the newest ``keep_last`` lines; return how many are left.
 
+        The others keep their numbers and are given by :meth:`message` only.
+        """
+        return self._database.write(
+            lambda tx: transcripts.truncate(tx, key, keep_last=keep_last, now_ns=to_ns(now))
+        )
 
-_SESSIONS = """
-SELECT id, public_id, key, agent, title, model, created_ns, updated_ns, messages,
-       input_tokens, output_tokens
-FROM sessions
-"""
-_PAGE = (
-    _SESSIONS
-    + """
-WHERE (updated_ns, id) < (?, ?)
-  AND (? = '' OR instr(lower(key), lower(?)) OR instr(lower(title), lower(?)))
-ORDER BY updated_ns DESC, id DESC LIMIT ?
-"""
-)
-_TRANSCRIPT = """
-SELECT m.seq, m.message, m.created_ns, m.run, r.status FROM sessions AS s
-JOIN messages AS m ON m.session = s.id LEFT JOIN runs AS r ON r.id = m.run
-WHERE s.key = ? AND m.seq > ? ORDER BY m.seq LIMIT ?
-"""
-_HISTORY = """
-SELECT m.run, m.message, m.tokens FROM sessions AS s
-JOIN messages AS m ON m.session = s.id LEFT JOIN runs AS r ON r.id = m.run
-WHERE s.key = ? AND (m.run IS NULL OR r.answered) ORDER BY m.seq DESC
-"""
-_OPEN_SESSION = """
-INSERT INTO sessions (public_id, key, agent, title, model, created_ns, updated_ns)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET model = excluded.model, updated_ns = excluded.updated_ns
-RETURNING id
-"""
-_NEXT_SEQ = "UPDATE sessions SET messages = messages + 1 WHERE id = ? RETURNING messages"
-_APPEND = """
-INSERT INTO messages (session, seq, run, role, message, tokens, created_ns)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-
-
-class _SessionRow(msgspec.Struct, array_like=True):
-    number: int
-    public_id: str
-    key: str
-    agent: str
-    title: str
-    model: str
-    created_ns: int
-    updated_ns: int
-    messages: int
-    input_tokens: int
-    output_tokens: int
-
-
-class _HistoryRow(msgspec.Struct, array_like=True):
-    run: str | None
-    message: str
-    tokens: int
-
-
-class _LineRow(msgspec.Struct, array_like=True):
-    seq: int
-    message: str
-    created_ns: int
-    run: str | None
-    status: RunStatus | None
-
-
-def _latest(tx: Connection, key: SessionKey, limit_tokens: int) -> list[_HistoryRow]:
-    """The rows of the latest whole turns within the limit, newest first."""
-    taken: list[_HistoryRow] = []
-    left = limit_tokens
-    cursor = tx.execute(_HISTORY, (key.short,))
-    try:
-        for values in cursor:
-            row = msgspec.convert(values, _HistoryRow)
-            left -= row.tokens
-            if left < 0:
-                # The rest of the turn that this message belongs to goes with it.
-                while row.run is not None and taken and taken[-1].run == row.run:
-                    taken.pop()
-                break
-            taken.append(row)
-    finally:
-        cursor.close()  # an unread row would keep the transaction open
-    return taken
-
-
-def _open_session(tx: Connection, key: SessionKey, *, title: str, model: str, now_ns: int) -> int:
-    values = (new_id("ses"), key.short, key.agent, title, model, now_ns, now_ns)
-    ((number,),) = tx.execute(_OPEN_SESSION, values).fetchall()
-    return msgspec.convert(number, int)
-
-
-def _append(tx: Connection, session: int, run: str, role: str, message: str, now_ns: int) -> None:
-    ((seq,),) = tx.execute(_NEXT_SEQ, (session,)).fetchall()
-    tokens = -(-len(message.encode()) // _BYTES_A_TOKEN)
-    tx.execute(_APPEND, (session, seq, run, role, message, tokens, now_ns))
-
-
-def _session(values: object) -> Session:
-    row = msgspec.convert(values, _SessionRow)
-    return Session(
-        id=row.public_id,
-        key=row.key,
-        agent=row.agent,
-        title=row.title,
-        model=row.model,
-        created_at=from_ns(row.created_ns),
-        updated_at=from_ns(row.updated_ns),
-        messages=row.messages,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-    )
-
-
-def _line(values: object) -> TranscriptLine:
-    row = msgspec.convert(values, _LineRow)
-    message = msgspec.json.decode(row.message)
-    return TranscriptLine(row.seq, message, from_ns(row.created_ns), row.run, row.status)
-
-
-def _encode(message: Mapping[str, object]) -> str:
-    try:
-        return msgspec.json.encode(message).decode()
-    except UnicodeEncodeError:
-        raise InvalidRequest.at(
-            "messages", "the text holds half of a surrogate pair", "send whole characters"
-        ) from None
-
-
-def _title(messages: Sequence[Mapping[str, object]]) -> str:
-    """The beginning of the first thing that was said in words."""
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, str) and (words := content[: 4 * LONGEST_TITLE].split()):
-            return " ".join(words)[:LONGEST_TITLE]
-    return ""
-
-
-def _parse_cursor(cursor: str | None) -> tuple[int, int]:
-    if cursor is None:
-        return _LAST, _LAST
-    updated_ns, _, number = cursor.partition(".")
-    if _CURSOR.fullmatch(cursor) is None:
-        raise InvalidRequest.at("cursor", "is not one that a listing returned", "leave it out")
-    return int(updated_ns), int(number)
+    def _find(self, condition: str, value: str) -> Session | None:
+        return self._database.read(lambda tx: session_queries.find(tx, condition, value))

@@ -118,6 +118,12 @@ class Supervisor:
         """The tenants that take work now."""
         return [tenant for tenant, flat in self._flats.items() if flat.awake is not None]
 
+    @property
+    def awake_tenants(self) -> list[TenantRuntime]:
+        """The same with what goes on in them."""
+        flats = self._flats.values()
+        return [runtime for flat in flats if (runtime := flat.awake) is not None]
+
     # -- for the services (``Running``) ----------------------------------
 
     async def stop(self, tenant: str, *, reason: str) -> None:

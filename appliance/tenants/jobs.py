@@ -102,6 +102,27 @@ class Jobs:
             raise
         return cast("T", job.outcome())
 
+    def start(self, work: Callable[[], Awaitable[None]], *, caller: Caller) -> "Started":
+        """Run ``work`` for whoever will ask about it later; nobody waits for it here.
+
+        It ends like every other work: with its credential, its tenant, or by
+        :meth:`Started.cancel`. It reports its own failures; one that it lets
+        out is logged. Raises like :meth:`perform`.
+        """
+        nursery = self._nursery
+        if nursery is None:
+            raise self._refusal()
+        if not self._is_live(caller):
+            raise Revoked
+        job = _Job(caller)
+        self._add(job)
+        nursery.start_soon(self._do_alone, job, work)
+        return Started(job)
+
+    async def _do_alone(self, job: "_Job", work: Callable[[], Awaitable[None]]) -> None:
+        await self._do(job, work)
+        job.log_loss()
+
     def close(self, refusal: Reason) -> None:
         """Take no more work, raising ``refusal()``; what runs may finish."""
         self._nursery = None
@@ -164,6 +185,22 @@ class Jobs:
             del self._jobs[credential]
         self._count -= 1
         self.last_active = trio.current_time()
+
+
+class Started:
+    """Work that runs without anybody waiting for it."""
+
+    __slots__ = ("_job",)
+
+    def __init__(self, job: "_Job") -> None:
+        self._job = job
+
+    @property
+    def ended(self) -> trio.Event:
+        return self._job.ended
+
+    def cancel(self) -> None:
+        self._job.scope.cancel()
 
 
 def _not_running() -> ApplianceError:

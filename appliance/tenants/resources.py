@@ -16,7 +16,11 @@ from appliance.model.errors import ApplianceError, TenantBroken, TenantDisabled
 from appliance.model.quotas import Quotas
 from appliance.model.tenants import TenantRecord
 from appliance.providers.base import Provider
+from appliance.services.clients import ConnectedClients
+from appliance.services.events import TenantEvents
 from appliance.services.meter import Meter
+from appliance.services.runs import RunBook
+from appliance.services.tenant_state import TenantState
 from appliance.services.turns import TurnQueue
 from appliance.storage.credentials import CredentialStore, ProviderCredential, Vault
 from appliance.storage.ledger import LedgerStore
@@ -60,6 +64,10 @@ class TenantResources:
         self.root = root
         self.meter = meter
         self.turns = TurnQueue()
+        self.events = TenantEvents()
+        self.clients = ConnectedClients()
+        self.runs = RunBook()
+        self.state = TenantState()
         self._settings = settings
         self._ledger = ledger
         self._clock = clock

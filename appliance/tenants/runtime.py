@@ -11,13 +11,17 @@ import trio
 from appliance.log import log_context
 from appliance.model.callers import Caller
 from appliance.model.tenants import TenantRecord
-from appliance.tenants.jobs import Jobs, Reason
+from appliance.tenants.jobs import Jobs, Reason, Started
 from appliance.tenants.supervision import RestartPolicy, keep_running
 
 if TYPE_CHECKING:
     from appliance.config.schema import GatewayConfig
     from appliance.providers.base import Provider
+    from appliance.services.clients import ConnectedClients
+    from appliance.services.events import TenantEvents
     from appliance.services.meter import Meter
+    from appliance.services.runs import RunBook
+    from appliance.services.tenant_state import TenantState
     from appliance.services.turns import TurnQueue
     from appliance.storage.paths import TenantRoot
     from appliance.storage.sessions import SessionStore
@@ -48,6 +52,14 @@ class Resources(Protocol):
     def meter(self) -> "Meter": ...
     @property
     def turns(self) -> "TurnQueue": ...
+    @property
+    def events(self) -> "TenantEvents": ...
+    @property
+    def clients(self) -> "ConnectedClients": ...
+    @property
+    def runs(self) -> "RunBook": ...
+    @property
+    def state(self) -> "TenantState": ...
     @property
     def services(self) -> Mapping[str, Service]: ...
     def provider_key(self, provider: str) -> str | None: ...
@@ -105,6 +117,25 @@ class TenantRuntime:
     def turns(self) -> "TurnQueue":
         return self.resources.turns
 
+    @property
+    def events(self) -> "TenantEvents":
+        """What happens here, for whoever listens."""
+        return self.resources.events
+
+    @property
+    def clients(self) -> "ConnectedClients":
+        return self.resources.clients
+
+    @property
+    def runs(self) -> "RunBook":
+        """The runs of agents that are under way or ended lately."""
+        return self.resources.runs
+
+    @property
+    def state(self) -> "TenantState":
+        """What is known only while the tenant is awake."""
+        return self.resources.state
+
     def provider_key(self, provider: str) -> str | None:
         """The tenant's own key for ``provider``, None to use the gateway's."""
         return self.resources.provider_key(provider)
@@ -133,6 +164,11 @@ class TenantRuntime:
         """Run ``work`` as a job of this tenant; see :meth:`Jobs.perform`."""
         self.in_hand_since = -math.inf
         return await self.jobs.perform(work, caller=caller, left=left)
+
+    def start(self, work: Callable[[], Awaitable[None]], *, caller: Caller) -> Started:
+        """Run ``work`` without waiting for it; see :meth:`Jobs.start`."""
+        self.in_hand_since = -math.inf
+        return self.jobs.start(work, caller=caller)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until :meth:`close`; jobs end before the services they use.

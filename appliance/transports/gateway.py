@@ -19,12 +19,18 @@ _PREFIX = "/t/"
 
 
 class Gateway:
-    """Raw routes first (exact path, or a prefix that ends in ``/``), the framework for the rest."""
+    """Raw routes first (exact path, or a prefix that ends in ``/``), the framework for the rest.
 
-    def __init__(self, raw: Mapping[str, Endpoint], framework: Endpoint) -> None:
+    Every WebSocket goes to ``websocket``, whatever its path.
+    """
+
+    def __init__(
+        self, raw: Mapping[str, Endpoint], framework: Endpoint, websocket: Endpoint
+    ) -> None:
         self._exact = {path: door for path, door in raw.items() if not path.endswith("/")}
         self._below = tuple((path, door) for path, door in raw.items() if path.endswith("/"))
         self._framework = framework
+        self._websocket = websocket
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -34,7 +40,8 @@ class Gateway:
         path: str = scope["path"]
         if path.startswith(_PREFIX):
             path = _strip_tenant(scope, path)
-        await self._door(path)(scope, receive, send)
+        door = self._websocket if scope["type"] == "websocket" else self._door(path)
+        await door(scope, receive, send)
 
     def _door(self, path: str) -> Endpoint:
         door = self._exact.get(path)

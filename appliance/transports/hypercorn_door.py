@@ -44,11 +44,13 @@ from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import ASGISendEvent, H11SendableEvent, TaskGroup
 from hypercorn.utils import suppress_body
 
 from appliance.sockets import receive_some, send_nowait
+from appliance.transports.hypercorn_websocket import DoorWebSocket
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ def install() -> bool:
     hypercorn.trio.run.TCPServer = DoorServer  # type: ignore[attr-defined,assignment]  # replacing the name is the point
     hypercorn.protocol.H11Protocol = DoorProtocol  # type: ignore[attr-defined]
     hypercorn.protocol.h11.HTTPStream = DoorStream  # type: ignore[attr-defined]
+    hypercorn.protocol.h11.WSStream = DoorWebSocket  # type: ignore[attr-defined,assignment]
     return True
 
 
@@ -87,6 +90,7 @@ def uninstall() -> None:
     hypercorn.trio.run.TCPServer = TCPServer  # type: ignore[attr-defined]
     hypercorn.protocol.H11Protocol = H11Protocol  # type: ignore[attr-defined]
     hypercorn.protocol.h11.HTTPStream = HTTPStream  # type: ignore[attr-defined]
+    hypercorn.protocol.h11.WSStream = WSStream  # type: ignore[attr-defined]
 
 
 class IdleTimer:

@@ -6,12 +6,17 @@ tenant is a label only where the operator wants it (``metrics.per_tenant``).
 ``docs/metrics.md`` explains each series.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from appliance.model.money import NANO
@@ -38,6 +43,9 @@ class Levels:
     tenants_awake: int
     loop_lag_p99_ms: float
     disk_free_bytes: int
+    websocket_connections: int = 0
+    websocket_waiting: int = 0
+    gateway_requests: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,9 @@ class Metrics:
         )
         self._refusals = self._counter(
             "refusals", "Requests refused, by the code of the reason.", ["code"]
+        )
+        self._handshakes = self._counter(
+            "websocket_handshakes", "WebSocket handshakes, by how they ended.", ["outcome"]
         )
         self._tenants = _PerTenant(self._registry) if per_tenant else None
         self._series: dict[tuple[str, str, int], _Series] = {}
@@ -144,6 +155,10 @@ class Metrics:
     def refused(self, code: str) -> None:
         """Count one refusal; ``code`` is that of an ``ApplianceError``."""
         self._refusals.labels(code).inc()
+
+    def handshake(self, outcome: str) -> None:
+        """Count one WebSocket handshake: ok, refused or timeout."""
+        self._handshakes.labels(outcome).inc()
 
     def forget(self, tenant: str) -> None:
         """Drop the series of a tenant that was deleted."""
@@ -204,6 +219,20 @@ class _Scraped(Collector):
         yield _gauge(
             "state_free_bytes", "Free bytes where the state directory is.", now.disk_free_bytes
         )
+        connections = GaugeMetricFamily(
+            f"{PREFIX}_websocket_connections", "Open WebSockets, by state.", labels=["state"]
+        )
+        connections.add_metric(["connected"], now.websocket_connections)
+        connections.add_metric(["waiting"], now.websocket_waiting)
+        yield connections
+        requests = CounterMetricFamily(
+            f"{PREFIX}_gateway_requests",
+            "Requests to the Gateway's methods, by method and how they ended.",
+            labels=["method", "outcome"],
+        )
+        for (method, outcome), count in now.gateway_requests.items():
+            requests.add_metric([method, outcome], count)
+        yield requests
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -1,5 +1,6 @@
 """The command line, with a gateway in memory at the other end."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from appliance.cli.main import main
+from tests.cli.fake_gateway import TOKEN, FakeGateway, fake_gateway
 from tests.transports.control.bench import ADMIN, Bench
 
 
@@ -30,6 +32,37 @@ class Cli:
         result = self.run(*arguments, typed=typed)
         assert result.exit_code == 0, result.output
         return result.stdout
+
+
+class SocketCli:
+    """Runs commands against a gateway's WebSocket."""
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self.gateway = gateway
+        self.environ: dict[str, str | None] = {
+            "OPENCLAW_GATEWAY_TOKEN": TOKEN,
+            "OPENCLAW_GATEWAY_URL": gateway.url,
+        }
+
+    def run(self, *arguments: str, typed: str | None = None) -> Result:
+        return CliRunner().invoke(main, list(arguments), env=self.environ, input=typed)
+
+    def ok(self, *arguments: str, typed: str | None = None) -> str:
+        """Run a command that must succeed and return what it printed on stdout."""
+        result = self.run(*arguments, typed=typed)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    with fake_gateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def socket_cli(gateway: FakeGateway) -> SocketCli:
+    return SocketCli(gateway)
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from appliance.model.quotas import Quotas
 from appliance.model.session_keys import SessionKey
 from appliance.protocols.chat_request import ChatRequest
 from appliance.services.model_calls import OpenCall
-from appliance.services.turns import WAITING_TURNS, TurnQueue, TurnRequest, Turns
+from appliance.services.turn_queue import WAITING_TURNS, TurnQueue
+from appliance.services.turns import TurnRequest, Turns
 from appliance.storage.sessions import RunStatus, TranscriptLine
 from tests.books import HandClock
 from tests.fakes.cancelling import each_cancellation

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from appliance.model.errors import InvalidRequest
 from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
-from appliance.storage import sessions
+from appliance.storage import session_context, transcripts
 from appliance.storage.connection import Connection
 from appliance.storage.database import Database
 from appliance.storage.migrations import new_database
@@ -245,8 +245,8 @@ async def test_every_query_of_a_turn_finds_its_rows_by_index(tmp_path: Path) -> 
     def scans(tx: Connection) -> list[str]:
         found = []
         for query, values in (
-            (sessions._HISTORY, ("k",)),
-            (sessions._TRANSCRIPT, ("k", 0, 1)),
+            (session_context.HISTORY, (1, 1)),
+            (transcripts.TRANSCRIPT, ("k", 0, 1)),
             ("UPDATE runs SET status = 'crashed' WHERE status = 'running'", ()),
             ("DELETE FROM sessions WHERE key = ?", ("k",)),
         ):

@@ -25,21 +25,36 @@ def read_struct(kind: type[S], raw: object, *, from_text: bool = False) -> S:
     """
     if not isinstance(raw, Mapping):
         raise InvalidRequest.at("", "the body must be a JSON object", 'such as {"name": "…"}')
+    values: dict[str, Any] = {}
+    errors = field_errors(kind, raw, from_text=from_text, values=values)
+    if errors:
+        raise InvalidRequest(_summary(errors), fields=errors)
+    return kind(**values)
+
+
+def field_errors(
+    kind: type[msgspec.Struct],
+    raw: Mapping[Any, object],
+    *,
+    from_text: bool = False,
+    values: dict[str, Any] | None = None,
+) -> list[FieldError]:
+    """All that is wrong with ``raw`` as a ``kind``; what is right goes into ``values``."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     errors = [_unknown(str(key), fields) for key in raw if key not in fields]
-    values: dict[str, Any] = {}
     for name, field in fields.items():
         if name not in raw:
             if field.required:
                 errors.append(FieldError(name, "is missing", "add it"))
             continue
         try:
-            values[field.name] = msgspec.convert(raw[name], field.type, strict=not from_text)
+            value = msgspec.convert(raw[name], field.type, strict=not from_text)
         except msgspec.ValidationError as exc:
             errors.append(_wrong(name, exc))
-    if errors:
-        raise InvalidRequest(_summary(errors), fields=errors)
-    return kind(**values)
+        else:
+            if values is not None:
+                values[field.name] = value
+    return errors
 
 
 def read_query(kind: type[Query], query_string: bytes) -> Query:

@@ -1,0 +1,56 @@
+"""What the gateway remembers of a tenant only while it is awake.
+
+Nothing in here is written down: after a sleep it begins anew, as it would
+after a restart. What must survive has a store.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+
+import trio
+
+from appliance.services.config_writes import ConfigWrites
+from appliance.services.node_invokes import NodeInvokes
+from appliance.services.node_queues import NodeQueues
+from appliance.services.presence_beacons import Beacons
+from appliance.storage.paired import Paired
+
+_MOST_TEXTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SystemText:
+    """Something the agent is to be told when its session speaks next.
+
+    ``session`` is the short key of the session, None for the main one.
+    """
+
+    at_ms: int
+    text: str
+    session: str | None = None
+
+
+class TenantState:
+    def __init__(self) -> None:
+        # Clients compare them for being newer only; 0 would read as "none yet".
+        self.presence_version = 1
+        self.health_version = 1
+
+        self.presence_changed = False
+        self.presence_published_at = -inf  # Trio's clock
+        self.beacons = Beacons()
+
+        self.heartbeats_enabled = True
+        self.last_heartbeat: Mapping[str, object] | None = None
+        # The newest; whoever sends more than an agent reads loses the oldest.
+        self.system_texts: deque[SystemText] = deque(maxlen=_MOST_TEXTS)
+
+        self.config_writes = ConfigWrites()
+        self.invokes = NodeInvokes()
+        self.node_queues = NodeQueues()
+
+        self.paired: Paired | None = None  # what ``devices.json`` holds, once it was read
+        self.pairing = trio.Lock()  # whoever changes ``devices.json``
+        self.device_seen_ms: dict[str, int] = {}

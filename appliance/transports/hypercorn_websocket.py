@@ -1,0 +1,267 @@
+"""WebSockets on Hypercorn's connection, without its cost per message.
+
+Stock Hypercorn sends under a lock and a shield, so a peer that stops reading
+keeps the sender for ever and nothing can end it; it agrees to compression,
+whose state is 300 KB a connection; and after a message that is too large it
+goes on collecting it. Here
+
+1. sending never waits: what the kernel does not take is kept, counted, and
+   written by a task that exists only as long as there is something to write;
+2. a message is one frame, built in two lines (RFC 6455 §5.2; ours are not masked);
+3. nothing is compressed;
+4. a message beyond the limit is not kept, and ends the connection;
+5. a peer that died without a word is noticed by the kernel (TCP_USER_TIMEOUT),
+   which costs no ping and no timer.
+
+The application finds the socket in its scope (``scope["state"]``); what comes
+in still comes through ASGI's ``receive``.
+"""
+
+import socket as sockets
+import struct
+from contextlib import suppress
+from typing import Any
+
+import trio
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Request, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from appliance.sockets import send_nowait
+from appliance.transports.websocket.socket import (
+    CLOSING_PATIENCE,
+    FIRST_LIMIT,
+    SOCKET,
+    BinaryRefused,
+    Receive,
+    SocketClosed,
+)
+
+_TEXT = 0x81  # FIN, opcode 1
+_AT_ONCE = 64 * 1024  # bytes of the backlog that one write takes
+_SILENCE_MS = 60_000  # that sent bytes may stay unacknowledged
+_PROTOCOL_ERROR = 1002
+_ABNORMAL = 1006
+_TOO_BIG = 1009
+_LONGEST_REASON = 123  # bytes (RFC 6455 §5.5)
+
+
+class DoorWebSocket(WSStream):
+    """Hypercorn's side: reads frames, and hands the rest to its :class:`DoorSocket`."""
+
+    _deaf = False  # what still comes in is thrown away
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # A stream's ``send`` is a method of its protocol, whose ``send`` is one
+        # of the connection's server.
+        server = self.send.__self__.send.__self__  # type: ignore[attr-defined]
+        self.socket = DoorSocket(self, server)
+        self._pieces: list[str] = []
+        self._length = 0
+
+    async def handle(self, event: StreamEvent) -> None:
+        if type(event) is Request:
+            event.state[SOCKET] = self.socket
+            headers = [(n, v) for n, v in event.headers if n != b"sec-websocket-extensions"]
+            event = Request(
+                stream_id=event.stream_id,
+                headers=headers,
+                http_version=event.http_version,
+                method=event.method,
+                raw_path=event.raw_path,
+                state=event.state,
+            )
+            await super().handle(event)
+            return
+        if self._deaf and type(event) is not StreamClosed:
+            return
+        try:
+            await super().handle(event)
+        except (LocalProtocolError, RemoteProtocolError):
+            await self._hang_up(_PROTOCOL_ERROR, "")
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, TextMessage):
+                if not await self._take(event):
+                    return
+            elif isinstance(event, Message):
+                if event.message_finished:
+                    await self._put({"type": "websocket.receive", "bytes": b""})
+            elif isinstance(event, Ping):
+                self.socket.write(self.connection.send(event.response()))
+            elif isinstance(event, CloseConnection):
+                await self._on_close(event)
+                return
+
+    async def _take(self, event: TextMessage) -> bool:
+        """Collect a message; False if it is too long."""
+        piece = event.data
+        self._length += len(piece)
+        if self._length > self.socket.most_bytes:
+            self._pieces.clear()
+            await self._hang_up(_TOO_BIG, "the message is too large")
+            return False
+        if event.message_finished and not self._pieces:
+            text = piece
+        else:
+            self._pieces.append(piece)
+            if not event.message_finished:
+                return True
+            text = "".join(self._pieces)
+            self._pieces.clear()
+        self._length = 0
+        await self._put({"type": "websocket.receive", "text": text})
+        return True
+
+    async def _on_close(self, event: CloseConnection) -> None:
+        state = self.connection.state
+        if state is ConnectionState.OPEN:  # not said by the peer: it broke the protocol
+            await self._hang_up(event.code, event.reason or "")
+            return
+        if state is ConnectionState.REMOTE_CLOSING:
+            self.socket.write(self.connection.send(event.response()))
+            await self._put({"type": "websocket.disconnect", "code": event.code})
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _hang_up(self, code: int, reason: str) -> None:
+        """The peer broke a rule: tell both sides. The application closes the connection."""
+        self._deaf = True
+        self.socket.say_goodbye(code, reason)
+        await self._put({"type": "websocket.disconnect", "code": code})
+
+    async def _put(self, message: dict[str, Any]) -> None:
+        if self.app_put is not None:
+            await self.app_put(message)
+
+
+class DoorSocket:
+    """Satisfies :class:`~appliance.transports.websocket.socket.Socket`."""
+
+    __slots__ = (
+        "_aborted", "_flushing", "_receive", "_server", "_stream", "_waiting", "buffered",
+        "most_bytes",
+    )  # fmt: skip
+
+    def __init__(self, stream: DoorWebSocket, server: Any) -> None:
+        self._stream = stream
+        self._server = server  # a DoorServer: the TCP stream and the connection's tasks
+        self._waiting: list[bytes] = []
+        self._flushing = False
+        self._aborted = False
+        self._receive: Receive | None = None
+        self.most_bytes = FIRST_LIMIT
+        self.buffered = 0
+
+    def bind(self, receive: Receive) -> None:
+        """Take what comes in from ``receive``, the application's own."""
+        self._receive = receive
+        transport = getattr(self._server.stream, "transport_stream", self._server.stream)
+        if type(transport) is trio.SocketStream:
+            with suppress(OSError):  # no TCP: a socket of this machine needs none
+                transport.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, _SILENCE_MS)
+                transport.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
+
+    async def receive(self) -> bytes:
+        if self._receive is None:
+            raise RuntimeError("the socket is not bound")
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            raise SocketClosed(int(message.get("code") or _ABNORMAL))
+        text = message.get("text")
+        if text is None:
+            raise BinaryRefused
+        data: bytes = text.encode()
+        if len(data) > self.most_bytes:
+            raise SocketClosed(_TOO_BIG)
+        return data
+
+    def send(self, text: bytes) -> None:
+        length = len(text)
+        if length < 126:
+            self.write(bytes((_TEXT, length)) + text)
+        elif length < 65536:
+            self.write(struct.pack("!BBH", _TEXT, 126, length) + text)
+        else:
+            self.write(struct.pack("!BBQ", _TEXT, 127, length) + text)
+
+    def limit_messages(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+
+    async def close(self, code: int, reason: str) -> None:
+        self.say_goodbye(code, reason)
+        try:
+            with trio.move_on_after(CLOSING_PATIENCE):
+                while (await self._receive())["type"] != "websocket.disconnect":  # type: ignore[misc]
+                    pass  # what the peer said before it heard us
+        finally:
+            self.abort()
+
+    def say_goodbye(self, code: int, reason: str) -> None:
+        """Queue the close frame; once."""
+        stream = self._stream
+        if stream.state is not ASGIWebsocketState.CONNECTED:
+            return
+        stream.state = ASGIWebsocketState.CLOSED
+        short = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
+        with suppress(LocalProtocolError):
+            self.write(stream.connection.send(CloseConnection(code=code, reason=short)))
+
+    def abort(self) -> None:
+        if self._aborted:
+            return
+        self._aborted = True
+        self._waiting.clear()
+        self.buffered = 0
+        transport = getattr(self._server.stream, "transport_stream", self._server.stream)
+        if type(transport) is trio.SocketStream:
+            transport.socket.close()  # whoever reads or writes it is woken by that
+
+    def write(self, data: bytes) -> None:
+        """Send raw bytes, now if the kernel takes them."""
+        if self._aborted:
+            return
+        if not self._flushing:
+            try:
+                sent = send_nowait(self._server.stream, data)
+            except trio.BrokenResourceError:
+                self.abort()
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._flushing = True
+            self._stream.task_group.spawn(self._flush)
+        self._waiting.append(data)
+        self.buffered += len(data)
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                data = self._next_piece()
+                await self._server.stream.send_all(data)
+                self.buffered = max(0, self.buffered - len(data))
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            self.abort()
+        finally:
+            self._flushing = False
+
+    def _next_piece(self) -> bytes:
+        """The oldest part of the backlog; what is being written is still ``buffered``."""
+        first = self._waiting[0]
+        if len(first) > _AT_ONCE:
+            self._waiting[0] = first[_AT_ONCE:]
+            return first[:_AT_ONCE]
+        taken, size = 0, 0
+        for piece in self._waiting:
+            if size + len(piece) > _AT_ONCE:
+                break
+            size += len(piece)
+            taken += 1
+        piece = b"".join(self._waiting[:taken])
+        del self._waiting[:taken]
+        return piece

@@ -1,0 +1,50 @@
+"""What the methods are given to work with. Nothing in it is global."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from appliance.config.schema import GatewayConfig
+from appliance.model.spending import Standing
+from appliance.services.agents import AgentService
+from appliance.services.audit import Audit
+from appliance.services.chat import ChatService
+from appliance.services.devices import DeviceService
+from appliance.services.logs import LogBook
+from appliance.services.nodes import NodeService
+from appliance.services.presence import Presence
+from appliance.services.resources import ResourceMonitor
+from appliance.services.routing import CatalogueEntry, Router
+from appliance.services.session_usage import SessionUsage
+from appliance.services.sessions import SessionService
+from appliance.services.snapshots import Snapshots
+from appliance.services.tenants import TenantService
+from appliance.services.usage_reports import UsageReports
+from appliance.services.voicewake import VoiceWake
+from appliance.tenants.runtime import TenantRuntime
+from appliance.transports.control.collaborators import GatewayFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcServices:
+    agents: AgentService
+    audit: Audit
+    chat: ChatService
+    devices: DeviceService
+    logs: LogBook
+    nodes: NodeService
+    presence: Presence
+    resources: ResourceMonitor
+    router: Router
+    session_usage: SessionUsage
+    sessions: SessionService
+    snapshots: Snapshots
+    tenants: TenantService
+    usage: UsageReports
+    voicewake: VoiceWake
+    config: Callable[[], GatewayConfig]
+    catalogue: Callable[[TenantRuntime], Awaitable[Sequence[CatalogueEntry]]]
+    clock: Callable[[], datetime]
+    facts: Callable[[], GatewayFacts]
+    standing: Callable[[str], Awaitable[Standing]]
+    version: str

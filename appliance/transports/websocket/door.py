@@ -1,0 +1,342 @@
+"""The door for WebSockets: lets clients in, serves them as work of their tenant, sees them out."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from appliance.config.schema import GatewayConfig
+from appliance.model.callers import Caller
+from appliance.model.errors import (
+    ApplianceError,
+    ShuttingDown,
+    TokenRejected,
+    Unavailable,
+)
+from appliance.model.periods import to_ms
+from appliance.protocols.connect import Challenge
+from appliance.protocols.gateway import CHALLENGE, end_event, event_head
+from appliance.tenants.directory import Supervisor
+from appliance.tenants.jobs import Revoked
+from appliance.tenants.runtime import TenantRuntime
+from appliance.transports.callers import ROUTE_TENANT, Peers, require_held
+from appliance.transports.websocket.connection import Connection, Goodbye
+from appliance.transports.websocket.delivered import LeftConnection, LeftConnections
+from appliance.transports.websocket.handshake import Admitted, Handshake, HandshakeRefused, Visit
+from appliance.transports.websocket.hello import Hello
+from appliance.transports.websocket.socket import (
+    BinaryRefused,
+    Receive,
+    Send,
+    Socket,
+    SocketClosed,
+    open_socket,
+)
+from appliance.transports.websocket.upgrade import Upgrade, read_upgrade, refuse
+from appliance.transports.websocket.waiting_room import WaitingRoom
+
+log = logging.getLogger(__name__)
+
+_MOST_UNKNOWN = 2_048  # connections that have not said who they are
+_ERRAND_PATIENCE = 10.0  # seconds for requests that end their own credential
+_SERVICE_RESTART = Goodbye(1012, "service restart")
+_TOO_LATE = Goodbye(1008, "handshake timeout")
+_BINARY = Goodbye(1003, "text frames only")
+
+
+class LiveAccess(Protocol):
+    def is_live(self, caller: Caller) -> bool: ...
+
+
+class HandshakeCounts(Protocol):
+    def handshake(self, outcome: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorParts:
+    """What the door works with."""
+
+    config: Callable[[], GatewayConfig]
+    access: Any
+    holds: Callable[[str], bool]
+    peers: Callable[[], Peers]
+    supervisor: Supervisor
+    handshake: Handshake
+    hello: Hello
+    connect: Callable[..., Connection]  # Connection with all but what differs
+    clock: Callable[[], datetime]
+    counts: HandshakeCounts
+
+
+class WebSocketDoor:
+    def __init__(self, parts: DoorParts) -> None:
+        self._parts = parts
+        self._room = WaitingRoom(most=_MOST_UNKNOWN)
+        self._open = 0
+        self._connections: dict[Connection, TenantRuntime | None] = {}
+        self._left = LeftConnections()
+        self._closing = False
+
+    def __len__(self) -> int:
+        """Connections that are through the handshake."""
+        return len(self._connections)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._room)
+
+    @property
+    def connections(self) -> "dict[Connection, TenantRuntime | None]":
+        return self._connections
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        try:
+            upgrade = self._read(scope)
+        except ApplianceError as error:
+            self._parts.counts.handshake("refused")
+            await refuse(send, error)
+            return
+        await send({"type": "websocket.accept", "subprotocol": upgrade.subprotocol})
+        self._open += 1
+        try:
+            async with open_socket(scope, receive, send) as socket:
+                goodbye = await self._converse(socket, upgrade)
+                if goodbye is not None:
+                    await socket.close(goodbye.code, goodbye.reason)
+        finally:
+            self._open -= 1
+
+    def _read(self, scope: dict[str, Any]) -> Upgrade:
+        parts = self._parts
+        require_held(scope.get(ROUTE_TENANT), parts.holds)
+        if self._closing:
+            raise ShuttingDown("the gateway is shutting down")
+        server = parts.config().server
+        if self._open >= server.websocket.max_connections:
+            raise Unavailable("the gateway has as many connections as it takes", retry_after=5)
+        return read_upgrade(
+            scope,
+            access=parts.access,
+            peers=parts.peers(),
+            allowed_origins=server.allowed_origins,
+        )
+
+    async def _converse(self, socket: Socket, upgrade: Upgrade) -> Goodbye | None:
+        """Shake hands and serve; return what to say at the end, None to a client that left."""
+        limits = self._parts.config().server.websocket
+        socket.limit_messages(limits.max_frame_bytes_before_auth)
+        nonce = secrets.token_urlsafe(24)
+        try:
+            with (
+                self._room.waiting(upgrade.ip, socket.abort),
+                trio.fail_after(limits.handshake_timeout),
+            ):
+                self._challenge(socket, nonce)
+                first = await socket.receive()
+                admitted = await self._parts.handshake.admit(first, Visit(upgrade, nonce))
+        except trio.TooSlowError:
+            self._parts.counts.handshake("timeout")
+            return _TOO_LATE
+        except BinaryRefused:
+            return _BINARY
+        except SocketClosed:
+            return None
+        except HandshakeRefused as refused:
+            self._parts.counts.handshake("refused")
+            if refused.frame is not None:
+                socket.send(refused.frame)
+            return refused.goodbye
+        socket.limit_messages(limits.max_frame_bytes)
+        return await self._serve(socket, admitted)
+
+    def _challenge(self, socket: Socket, nonce: str) -> None:
+        challenge = Challenge(nonce=nonce, ts=self._now_ms())
+        socket.send(end_event(event_head(CHALLENGE, msgspec.json.encode(challenge)), None))
+
+    # -- an admitted client ----------------------------------------------
+
+    async def _serve(self, socket: Socket, admitted: Admitted) -> Goodbye:
+        caller = admitted.admission.caller
+        goodbye = _SERVICE_RESTART
+        async with trio.open_nursery() as errands:
+            connection = self._parts.connect(
+                socket, admitted.dialect, admitted.admission, errands=errands
+            )
+            try:
+                if caller.tenant is None:
+                    await self._live(socket, connection, admitted, None)
+                else:
+                    await self._parts.supervisor.perform(
+                        caller.tenant,
+                        partial(self._live, socket, connection, admitted),
+                        caller=caller,
+                    )
+                goodbye = connection.goodbye
+            except ApplianceError as error:
+                goodbye = self._end(socket, connection, admitted, error)
+            errands.cancel_scope.deadline = trio.current_time() + _ERRAND_PATIENCE
+        return goodbye
+
+    async def _live(
+        self,
+        socket: Socket,
+        connection: Connection,
+        admitted: Admitted,
+        tenant: TenantRuntime | None,
+    ) -> None:
+        """Welcome the client and answer it. The tenant's job, if there is one."""
+        parts = self._parts
+        hello = await parts.hello.prepare(connection, admitted, tenant)
+        if tenant is None:
+            self._welcome(socket, connection, admitted, hello)
+            try:
+                await connection.serve(None, admitted.early)
+            finally:
+                self._connections.pop(connection, None)
+            return
+        most = parts.config().server.websocket.max_connections_per_tenant
+        if len(tenant.clients) >= most:
+            raise Unavailable(f"the tenant has {most} connections already", retry_after=5)
+        first = tenant.events.last
+        tenant.clients.add(connection)
+        try:
+            with tenant.events.subscribed(connection):
+                self._welcome(socket, connection, admitted, hello, tenant)
+                parts.hello.arrived(connection, tenant)
+                await connection.serve(tenant, admitted.early)
+        finally:
+            self._connections.pop(connection, None)
+            tenant.clients.discard(connection)
+            parts.hello.left(connection, tenant)
+            self._left.note(
+                tenant.id,
+                connection.id,
+                LeftConnection(
+                    connection.caller.credential,
+                    tenant.events,
+                    first,
+                    connection.delivered,
+                    LeftConnections.expiry(trio.current_time()),
+                ),
+            )
+
+    def _welcome(
+        self,
+        socket: Socket,
+        connection: Connection,
+        admitted: Admitted,
+        hello: bytes,
+        tenant: TenantRuntime | None = None,
+    ) -> None:
+        self._connections[connection] = tenant
+        self._parts.counts.handshake("ok")
+        if admitted.asked_to_connect:
+            answer = admitted.dialect.result(admitted.tag, hello)
+            if answer is not None:
+                socket.send(answer)
+        if tenant is not None and admitted.resume is not None:
+            self._resume(connection, admitted, tenant)
+
+    def _resume(self, connection: Connection, admitted: Admitted, tenant: TenantRuntime) -> None:
+        resume = admitted.resume
+        if resume is None:
+            return
+        left = self._left.take(tenant.id, resume.conn_id)
+        old = tenant.clients.find(resume.conn_id)
+        missed = None
+        if left is not None and left.credential == connection.caller.credential:
+            if left.events is tenant.events:
+                missed = left.missed_since(resume.seq)
+        elif isinstance(old, Connection) and old.caller.credential == connection.caller.credential:
+            # The network noticed before we did: the new one takes its place.
+            if old.delivered is not None and (number := old.delivered.number_at(resume.seq)):
+                missed = tenant.events.since(number)
+            old.leave(Goodbye(1012, "replaced by a new connection"))
+        if missed is None:
+            connection.send_event(
+                "events.gap", {"connId": resume.conn_id, "seq": resume.seq, "ts": self._now_ms()}
+            )
+        else:
+            connection.replay(missed)
+
+    def _end(
+        self, socket: Socket, connection: Connection, admitted: Admitted, error: ApplianceError
+    ) -> Goodbye:
+        """Say why the tenant's side ended the connection, or would not have it."""
+        if connection not in self._connections and admitted.asked_to_connect:
+            answer = admitted.dialect.error(
+                admitted.tag, self._parts.handshake.error(error, admitted.dialect.protocol)
+            )
+            if answer is not None:
+                socket.send(answer)
+        return _goodbye_of(error)
+
+    # -- chores ----------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Tick, look after backlogs and forgotten connections, until cancelled."""
+        task_status.started()
+        next_tick = trio.current_time() + self._parts.config().server.websocket.tick_interval
+        while True:
+            await trio.sleep(1)
+            now = trio.current_time()
+            self._look_after()
+            self._left.sweep(now)
+            if now >= next_tick:
+                next_tick = now + self._parts.config().server.websocket.tick_interval
+                await self._tick()
+
+    async def _tick(self) -> None:
+        payload = msgspec.json.encode({"ts": self._now_ms()})
+        for number, connection in enumerate(list(self._connections)):
+            connection.tick(payload)
+            if number % 200 == 199:
+                await trio.lowlevel.checkpoint()  # others want the loop too
+
+    def _look_after(self) -> None:
+        waiting: dict[str, int] = {}
+        limit = self._parts.config().server.websocket.max_buffered_bytes_per_tenant
+        for connection, tenant in list(self._connections.items()):
+            if tenant is None and not self._parts.access.is_live(connection.caller):
+                connection.leave(Goodbye(1008, "token revoked"))
+            if tenant is not None and connection.buffered:
+                waiting[tenant.id] = waiting.get(tenant.id, 0) + connection.buffered
+        for crowded in (each for each, size in waiting.items() if size > limit):
+            self._drop_slowest(crowded, waiting[crowded] - limit)
+        for tenant in {id(each): each for each in self._connections.values() if each}.values():
+            self._parts.hello.publish_due(tenant)
+
+    def _drop_slowest(self, tenant: str, excess: int) -> None:
+        theirs = [c for c, owner in self._connections.items() if owner and owner.id == tenant]
+        for connection in sorted(theirs, key=lambda each: each.buffered, reverse=True):
+            if excess <= 0:
+                return
+            excess -= connection.buffered
+            connection.leave_slow()
+
+    def shut_down(self) -> None:
+        """Tell everybody and let nobody in; connections end by themselves from here."""
+        self._closing = True
+        for connection in list(self._connections):
+            connection.send_event("shutdown", {"reason": "service restart"})
+            connection.leave(_SERVICE_RESTART)
+
+    def _now_ms(self) -> int:
+        return to_ms(self._parts.clock())
+
+
+def _goodbye_of(error: ApplianceError) -> Goodbye:
+    if isinstance(error, Revoked | TokenRejected):
+        return Goodbye(1008, "token revoked")
+    if isinstance(error, ShuttingDown):
+        return _SERVICE_RESTART
+    if error.retry_after is not None:
+        return Goodbye(1013, error.detail)
+    return Goodbye(1008, error.detail)

@@ -1,0 +1,225 @@
+"""``hello-ok``: what a client may call and hear, and how things stand."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from appliance.config.schema import GatewayConfig
+from appliance.model.callers import Caller
+from appliance.model.errors import TokenRejected
+from appliance.model.operator_scopes import OperatorScope, Role
+from appliance.model.periods import to_ms
+from appliance.model.session_keys import DEFAULT_AGENT
+from appliance.model.tokens import TenantToken
+from appliance.protocols.connect import (
+    AttachmentPolicy,
+    Features,
+    HelloAuth,
+    HelloOk,
+    Policy,
+    Server,
+    SessionDefaults,
+    Snapshot,
+    SnapshotVersion,
+)
+from appliance.services.device_credentials import DeviceCredentials
+from appliance.services.nodes import NodeService
+from appliance.services.presence import Presence
+from appliance.services.session_policy import SessionPolicy
+from appliance.tenants.directory import Supervisor
+from appliance.tenants.runtime import TenantRuntime
+from appliance.transports.rpc.method import Method, Raw
+from appliance.transports.websocket.connection import Connection
+from appliance.transports.websocket.handshake import Admitted
+
+EVENTS = (
+    "agent",
+    "chat",
+    "config.changed",
+    "connect.challenge",
+    "device.pair.requested",
+    "device.pair.resolved",
+    "events.gap",
+    "events.lag",
+    "health",
+    "node.invoke.request",
+    "node.pair.requested",
+    "node.pair.resolved",
+    "presence",
+    "session.message",
+    "sessions.changed",
+    "shutdown",
+    "tick",
+    "voicewake.changed",
+)
+"""Every event that this release sends."""
+
+CAPABILITIES = ("published-model-catalog",)
+"""Promises that newer clients ask for before they use what depends on them."""
+
+LARGEST_ATTACHMENT = 5 * 1024 * 1024  # bytes
+_WAKING_FOR_DEVICES = 4  # at once: these clients have proved nothing that we issued
+
+
+class HealthSnapshots(Protocol):
+    async def health(self, tenant: TenantRuntime, *, probe: bool = False) -> Raw: ...
+
+
+class Hello:
+    def __init__(
+        self,
+        *,
+        config: Callable[[], GatewayConfig],
+        devices: DeviceCredentials,
+        nodes: NodeService,
+        presence: Presence,
+        policy: SessionPolicy,
+        health: Callable[[TenantRuntime], Any],
+        version: str,
+        clock: Callable[[], datetime],
+        started_at: datetime,
+    ) -> None:
+        self._config = config
+        self._devices = devices
+        self._nodes = nodes
+        self._presence = presence
+        self._policy = policy
+        self._health = health
+        self._version = version
+        self._clock = clock
+        self._started_at = started_at
+        self._method_lists: dict[int, tuple[object, msgspec.Raw]] = {}
+
+    async def prepare(
+        self, connection: Connection, admitted: Admitted, tenant: TenantRuntime | None
+    ) -> bytes:
+        """The greeting of ``connection``, encoded."""
+        admission = admitted.admission
+        limits = self._config().server.websocket
+        auth: dict[str, Any] = {"role": admission.role, "scopes": sorted(admission.scopes)}
+        snapshot = self._gateway_snapshot()
+        if tenant is not None:
+            snapshot = await self._tenant_snapshot(tenant)
+            if admission.device_id is not None:
+                issued = await self._devices.seen(
+                    tenant,
+                    admission.caller,
+                    device_id=admission.device_id,
+                    public_key=admitted.public_key,
+                    client=admission.info,
+                    role=admission.role,
+                    scopes=admission.scopes,
+                )
+                if issued is not None:
+                    auth |= {"device_token": issued.text, "issued_at_ms": issued.issued_at_ms}
+        hello = HelloOk(
+            protocol=connection.protocol,
+            server=Server(version=self._version, conn_id=connection.id),
+            features=Features(
+                methods=self._methods(connection),
+                events=EVENTS,
+                capabilities=CAPABILITIES,
+            ),
+            snapshot=snapshot,
+            auth=HelloAuth(**auth),
+            policy=Policy(
+                max_payload=limits.max_frame_bytes,
+                max_buffered_bytes=limits.max_buffered_bytes,
+                tick_interval_ms=round(limits.tick_interval * 1000),
+                attachments=AttachmentPolicy(
+                    max_bytes=LARGEST_ATTACHMENT, max_image_bytes=LARGEST_ATTACHMENT
+                ),
+            ),
+        )
+        return msgspec.json.encode(hello)
+
+    def arrived(self, connection: Connection, tenant: TenantRuntime) -> None:
+        self._presence.touch(tenant)
+
+    def left(self, connection: Connection, tenant: TenantRuntime) -> None:
+        self._nodes.commands.connection_closed(tenant, connection)
+        self._presence.touch(tenant)
+
+    def publish_due(self, tenant: TenantRuntime) -> None:
+        """Tell what changed in the last second."""
+        self._presence.publish_due(tenant)
+
+    def _methods(self, connection: Connection) -> Any:
+        """Encoded once for all connections with the same rights."""
+        table = connection.methods
+        known = self._method_lists.get(id(table))
+        if known is None:
+            names = sorted(name for name, method in table.items() if _is_shown(method))
+            known = (table, msgspec.Raw(msgspec.json.encode(names)))
+            self._method_lists[id(table)] = known
+        return known[1]
+
+    def _gateway_snapshot(self) -> Snapshot:
+        return Snapshot(
+            presence=[],
+            health={"ok": True, "ts": to_ms(self._clock())},
+            state_version=SnapshotVersion(presence=1, health=1),
+            uptime_ms=self._uptime_ms(),
+            auth_mode="token",
+        )
+
+    async def _tenant_snapshot(self, tenant: TenantRuntime) -> Snapshot:
+        health = await self._health(tenant)
+        session = tenant.config.defaults.session
+        return Snapshot(
+            presence=self._presence.entries(tenant),
+            health=msgspec.Raw(health),
+            state_version=SnapshotVersion(
+                presence=tenant.state.presence_version, health=tenant.state.health_version
+            ),
+            uptime_ms=self._uptime_ms(),
+            session_defaults=SessionDefaults(
+                default_agent_id=DEFAULT_AGENT,
+                main_key=session.main_key,
+                main_session_key=self._policy.main_key(tenant).short,
+                scope=session.scope,
+            ),
+            auth_mode="token",
+        )
+
+    def _uptime_ms(self) -> int:
+        return to_ms(self._clock()) - to_ms(self._started_at)
+
+
+def _is_shown(method: Method) -> bool:
+    return not method.hidden
+
+
+class DeviceTokenDoor:
+    """Lets in whoever holds a device's token; satisfies ``handshake.DeviceTokens``.
+
+    The tenant has to be woken to look into its devices, for somebody who may
+    have made everything up; so only a few at a time are looked after.
+    """
+
+    def __init__(
+        self,
+        devices: DeviceCredentials,
+        supervisor: Supervisor,
+        *,
+        holds: Callable[[str], bool],
+    ) -> None:
+        self._devices = devices
+        self._supervisor = supervisor
+        self._holds = holds
+        self._limiter = trio.CapacityLimiter(_WAKING_FOR_DEVICES)
+
+    async def __call__(
+        self, token: TenantToken, *, device_id: str, role: Role, request_id: str, ip: str
+    ) -> tuple[Caller, frozenset[OperatorScope]]:
+        if not self._holds(token.tenant):
+            raise TokenRejected
+        async with self._limiter:
+            tenant = await self._supervisor.runtime(token.tenant)
+            grant = await self._devices.authenticate_device_token(
+                tenant, token.text, device_id=device_id, role=role, request_id=request_id, ip=ip
+            )
+        return grant.caller, grant.scopes

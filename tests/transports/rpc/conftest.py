@@ -1,0 +1,3 @@
+from tests.services.conftest import tenancy
+
+__all__ = ["tenancy"]
