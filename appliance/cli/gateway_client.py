@@ -229,7 +229,11 @@ async def _open_stream(url: httpx.URL) -> Stream:
             if url.scheme == "http":
                 return await trio.open_tcp_stream(url.host, port)
             stream = await trio.open_ssl_over_tcp_stream(url.host, port, https_compatible=True)
-            await stream.do_handshake()
+            try:
+                await stream.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
             return stream
     except trio.TooSlowError:
         raise _unreachable(url, f"no connection within {_CONNECT:g} s") from None

@@ -100,7 +100,7 @@ def read_frame(value: object) -> Request | Ignored:
         ):
             return Request(request_id, method, value.get("params"))
         raise _mistake(value)
-    if kind == "res" or kind == "event":  # noqa: PLR1714 - it may be of a type that sets refuse
+    if kind == "res" or kind == "event":
         return Ignored(str(kind))
     raise FrameInvalid("invalid request frame: at /type: must be 'req'", id=_readable_id(value))
 

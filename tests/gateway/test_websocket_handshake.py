@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.gateway.conftest import ADMIN_KEY, Gateway, Tenant
 from tests.gateway.websocket import CLIENT, Client, Refused, connected, dialled
 
-
 # The client library leaves a socket to the collector where its handshake is refused.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
@@ -90,9 +89,7 @@ async def test_nothing_of_the_machine_is_in_the_greeting(gateway: Gateway, acme:
 async def test_both_generations_of_clients_are_understood(
     gateway: Gateway, acme: Tenant, least: int, most: int, spoken: int
 ) -> None:
-    async with connected(
-        gateway.port, acme.token, minProtocol=least, maxProtocol=most
-    ) as client:
+    async with connected(gateway.port, acme.token, minProtocol=least, maxProtocol=most) as client:
         assert client.hello["protocol"] == spoken
 
 
@@ -346,9 +343,7 @@ async def answer(client: Client) -> Any:
             return frame
 
 
-async def test_json_rpc_is_spoken_when_the_first_message_is(
-    gateway: Gateway, acme: Tenant
-) -> None:
+async def test_json_rpc_is_spoken_when_the_first_message_is(gateway: Gateway, acme: Tenant) -> None:
     async with dialled(gateway.port) as client:
         await client.event("connect.challenge")
         hello = await rpc(

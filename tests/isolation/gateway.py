@@ -211,7 +211,7 @@ def _app(services: ControlServices, asleep: Asleep) -> Gateway:
         "/v1/models": models,
         "/v1/models/": models,
     }
-    return Gateway(raw, build_app(services))
+    return Gateway(raw, build_app(services), nothing)
 
 
 def _levels() -> Levels:

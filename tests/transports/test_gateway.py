@@ -21,8 +21,9 @@ def scope(path: str) -> dict[str, Any]:
 class Bench:
     def __init__(self) -> None:
         self.chat, self.models, self.framework = Recorder(), Recorder(), Recorder()
+        self.websocket = Recorder()
         raw = {"/v1/chat/completions": self.chat, "/v1/models": self.models}
-        self.gateway = Gateway({**raw, "/v1/models/": self.models}, self.framework)
+        self.gateway = Gateway({**raw, "/v1/models/": self.models}, self.framework, self.websocket)
 
     async def ask(self, path: str) -> None:
         await self.gateway(scope(path), None, None)
@@ -81,3 +82,11 @@ async def test_every_request_carries_the_moment_it_was_accepted(bench: Bench) ->
     await bench.ask("/v1/chat/completions")
 
     assert bench.chat.scope[ACCEPTED_AT] > 0
+
+
+async def test_every_websocket_goes_to_its_own_door(bench: Bench) -> None:
+    await bench.gateway({**scope("/t/acme/ws"), "type": "websocket"}, None, None)
+
+    assert bench.websocket.scope["path"] == "/ws"
+    assert bench.websocket.scope[ROUTE_TENANT] == "acme"
+    assert not bench.framework.scope

@@ -53,7 +53,14 @@ async def chat_send(call: MethodCall[ChatSendParams]) -> ChatSendResult:
         queue_mode=params.queue_mode,
         has_commands=not params.suppress_command_interpretation,
     )
-    return _taken(await call.services.chat.send(call.awake, call.caller, message))
+    return await _send(call, message)
+
+
+async def _send(call: MethodCall[Any], message: Message) -> ChatSendResult:
+    taken = await call.services.chat.send(
+        call.awake, call.caller, message, acknowledge=lambda taken: call.respond(_taken(taken))
+    )
+    return _taken(taken)
 
 
 async def sessions_send(call: MethodCall[SessionsSendParams]) -> ChatSendResult:
@@ -67,7 +74,7 @@ async def sessions_send(call: MethodCall[SessionsSendParams]) -> ChatSendResult:
         thinking=params.thinking,
         timeout=None if params.timeout_ms is None else params.timeout_ms / 1000,
     )
-    return _taken(await call.services.chat.send(call.awake, call.caller, message))
+    return await _send(call, message)
 
 
 async def chat_abort(call: MethodCall[ChatAbortParams]) -> AbortResult:

@@ -75,9 +75,7 @@ def _describe(error: ApplianceError, protocol: int) -> WireError:
 
 
 def unknown_method(name: str) -> WireError:
-    return WireError(
-        INVALID_REQUEST, f"unknown method: {name[:128]}", {"code": "UNKNOWN_METHOD"}
-    )
+    return WireError(INVALID_REQUEST, f"unknown method: {name[:128]}", {"code": "UNKNOWN_METHOD"})
 
 
 def missing_scope(scope: OperatorScope | str, *, protocol: int) -> WireError:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from appliance.transports.rpc.services import RpcServices
 
 
-class Params(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
-):
+class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """A request's ``params``. Its annotations are the only validation."""
 
 
@@ -103,7 +101,9 @@ class MethodCall(Generic[P]):
     client: Client
     tenant: TenantRuntime | None
     services: "RpcServices"
-    respond: Callable[[Answer], None]  # an answer before the last one
+    # Sends the answer now instead of when the handler returns, so that no event
+    # can overtake it; of a method that replies twice, the first of them.
+    respond: Callable[[Answer], None]
 
     @property
     def awake(self) -> TenantRuntime:

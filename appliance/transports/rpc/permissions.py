@@ -17,7 +17,6 @@ from appliance.transports.rpc.failures import (
 )
 from appliance.transports.rpc.method import Method, Who
 
-
 _OF_ONE_TENANT = frozenset({Who.TENANT, Who.NODE, Who.MEMBER})
 
 

@@ -274,23 +274,32 @@ class Connection:
             self._nursery.start_soon(self._run, method, request)
 
     async def _run(self, method: Method, request: Request) -> None:
+        early: list[Answer] = []
+        respond = partial(self._respond, method, request, early)
         try:
             answer = await self._dispatcher.answer(
-                method, request.params, self, self._tenant, partial(self._respond, request)
+                method, request.params, self, self._tenant, respond
             )
         finally:
             self._in_flight -= 1
-        self._answer(request, answer)
+        if method.replies_twice or not early:
+            self._answer(request, answer)
 
     async def _run_errand(self, method: Method, request: Request) -> None:
         # It may end its own credential, and so the job it was asked in.
         with log_context(tenant=self.caller.tenant, connection=self.id):
             await self._run(method, request)
 
-    def _respond(self, request: Request, answer: Answer) -> None:
-        data = self._dialect.interim(request.tag, encode(answer))
-        if data is not None:
+    def _respond(
+        self, method: Method, request: Request, early: list[Answer], answer: Answer
+    ) -> None:
+        """Answer before the method has returned: for good, unless it replies twice."""
+        if not method.replies_twice:
+            if not early:
+                self._answer(request, encode(answer))
+        elif (data := self._dialect.interim(request.tag, encode(answer))) is not None:
             self._send(data)
+        early.append(answer)
 
     def _answer(self, request: Request, answer: bytes | WireError) -> None:
         if isinstance(answer, WireError):
@@ -315,9 +324,7 @@ class Connection:
             self.leave(SLOW_CONSUMER)
 
     def _tell_lag(self) -> None:
-        payload = msgspec.json.encode(
-            {"lost": self._lost, "bufferedBytes": self._socket.buffered}
-        )
+        payload = msgspec.json.encode({"lost": self._lost, "bufferedBytes": self._socket.buffered})
         self._lost = 0
         self._seq += 1
         self._socket.send(self._dialect.lone_event("events.lag", payload, self._seq))
@@ -336,5 +343,3 @@ def _audiences(admission: Admission) -> frozenset[Audience]:
     if covers(admission.scopes, OperatorScope.APPROVALS):
         found.add(Audience.APPROVERS)
     return frozenset(found)
-
-

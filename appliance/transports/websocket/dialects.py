@@ -152,9 +152,7 @@ class JsonRpcDialect:
     def lone_event(self, name: str, payload: bytes, seq: int) -> bytes:
         return jsonrpc.encode_event(name, payload, seq)
 
-    def _answer(
-        self, tag: object, encode: Callable[[jsonrpc.Call], bytes]
-    ) -> bytes | None:
+    def _answer(self, tag: object, encode: Callable[[jsonrpc.Call], bytes]) -> bytes | None:
         if not isinstance(tag, _Tag):  # a notification
             return None
         if tag.gathered is None:

@@ -126,9 +126,7 @@ class Handshake:
         connect = requests[0] if requests and requests[0].method == CONNECT else None
         tag = None if connect is None else connect.tag
         try:
-            request = read_connect(
-                None if connect is None else connect.params, strict_client=False
-            )
+            request = read_connect(None if connect is None else connect.params, strict_client=False)
             if connect is None and visit.upgrade.caller is None:
                 raise _refused(
                     dialect, requests[0].tag if requests else None, refusals.not_connect()

@@ -120,7 +120,5 @@ async def refuse(send: Any, error: ApplianceError, presented_id: str = "") -> No
         *((name.encode(), value.encode()) for name, value in problem.headers.items()),
     ]
     status: HTTPStatus = status_of(error)
-    await send(
-        {"type": "websocket.http.response.start", "status": int(status), "headers": headers}
-    )
+    await send({"type": "websocket.http.response.start", "status": int(status), "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
