@@ -8,9 +8,10 @@ log, which the others need to the last.
 
 import gc
 import logging
+import resource
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +25,7 @@ from appliance.model.callers import ActorKind, Caller
 from appliance.services.last_use import LastUse
 from appliance.services.tenants import TenantService
 from appliance.storage.state import StateDirectory
-from appliance.tenants.supervision import run_contained
+from appliance.tenants.supervision import Task, run_contained
 from appliance.transports import hypercorn_door
 from appliance.transports.http_server import hypercorn_config
 
@@ -50,6 +51,7 @@ WhenStarted = Callable[[Started], Awaitable[None]]
 
 async def run_gateway(setup: Setup, *, when_started: WhenStarted) -> None:
     """Serve until SIGTERM or SIGINT. Raises ``ApplianceError`` for what keeps it from starting."""
+    _raise_descriptor_limit()
     with ExitStack() as stack:
         state = stack.enter_context(StateDirectory.open(setup.state_dir))
         stack.enter_context(state.lock())
@@ -83,8 +85,8 @@ async def _serve(
         await background.start(last_use.run)
         await background.start(parts.providers.run)
         await background.start(parts.supervisor.run)
-        await background.start(parts.websocket.resources.run)
-        await background.start(parts.websocket.door.run)
+        background.start_soon(_keep_up, "resources", parts.websocket.resources.run)
+        background.start_soon(_keep_up, "websocket chores", parts.websocket.door.run)
         background.start_soon(systemd.watchdog)
         async with trio.open_nursery() as http:
             url = await _listen(parts, http, stop)
@@ -105,6 +107,13 @@ async def _serve(
         background.cancel_scope.cancel()
 
 
+async def _keep_up(name: str, chore: Task) -> None:
+    """Run ``chore`` for ever: what goes wrong in it is logged, and ends nothing else."""
+    while True:
+        await run_contained(name, chore)
+        await trio.sleep(1)
+
+
 async def _listen(parts: Parts, nursery: trio.Nursery, stop: trio.Event) -> str:
     """Open the door; return the address it has."""
     if not hypercorn_door.install():
@@ -119,6 +128,13 @@ async def _listen(parts: Parts, nursery: trio.Nursery, stop: trio.Event) -> str:
         )
     )
     return binds[0]
+
+
+def _raise_descriptor_limit() -> None:
+    """Every connection is a descriptor, and the usual soft limit of 1,024 is for ``select``."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # then it stays as it is, and the door knows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _settle_memory() -> None:

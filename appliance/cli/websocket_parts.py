@@ -1,5 +1,6 @@
 """The parts behind the WebSocket: the methods' services, and the door itself."""
 
+import resource
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +54,9 @@ from appliance.transports.websocket.door import DoorParts, WebSocketDoor
 from appliance.transports.websocket.handshake import Handshake
 from appliance.transports.websocket.hello import DeviceTokenDoor, Hello
 from appliance.transports.websocket.throttle import LoginThrottle
+
+# Databases, providers and HTTP need some while every client has one.
+_KEPT_DESCRIPTORS = 256
 
 Clock = Callable[[], datetime]
 
@@ -171,7 +175,7 @@ class WebSocketParts:
                     nodes=self.services.nodes,
                     presence=self.services.presence,
                     policy=self.policy,
-                    health=self.services.snapshots.health,
+                    health=self.services.snapshots,
                     version=appliance.__version__,
                     clock=base.clock,
                     started_at=base.started_at,
@@ -184,6 +188,7 @@ class WebSocketParts:
                 ),
                 clock=base.clock,
                 counts=base.metrics,
+                most_connections=_descriptors() - _KEPT_DESCRIPTORS,
             )
         )
 
@@ -192,3 +197,7 @@ class WebSocketParts:
         for tenant in self._base.supervisor.awake_tenants:
             found[tenant.id] = Activity(runs=len(tenant.runs), connections=len(tenant.clients))
         return found
+
+
+def _descriptors() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -72,6 +72,7 @@ class DoorParts:
     connect: Callable[..., Connection]  # Connection with all but what differs
     clock: Callable[[], datetime]
     counts: HandshakeCounts
+    most_connections: int  # that this process can hold open, whatever the config says
 
 
 class WebSocketDoor:
@@ -119,7 +120,7 @@ class WebSocketDoor:
         if self._closing:
             raise ShuttingDown("the gateway is shutting down")
         server = parts.config().server
-        if self._open >= server.websocket.max_connections:
+        if self._open >= min(server.websocket.max_connections, parts.most_connections):
             raise Unavailable("the gateway has as many connections as it takes", retry_after=5)
         return read_upgrade(
             scope,
@@ -280,9 +281,8 @@ class WebSocketDoor:
 
     # -- chores ----------------------------------------------------------
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Tick, look after backlogs and forgotten connections, until cancelled."""
-        task_status.started()
         next_tick = trio.current_time() + self._parts.config().server.websocket.tick_interval
         while True:
             await trio.sleep(1)
@@ -311,7 +311,10 @@ class WebSocketDoor:
         for crowded in (each for each, size in waiting.items() if size > limit):
             self._drop_slowest(crowded, waiting[crowded] - limit)
         for tenant in {id(each): each for each in self._connections.values() if each}.values():
-            self._parts.hello.publish_due(tenant)
+            try:
+                self._parts.hello.publish_due(tenant)
+            except ApplianceError as error:  # one tenant's database is nobody else's trouble
+                log.warning("no news", extra={"tenant": tenant.id, "reason": error.detail})
 
     def _drop_slowest(self, tenant: str, excess: int) -> None:
         theirs = [c for c, owner in self._connections.items() if owner and owner.id == tenant]

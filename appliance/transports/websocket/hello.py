@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import msgspec
 import trio
 
 from appliance.config.schema import GatewayConfig
 from appliance.model.callers import Caller
-from appliance.model.errors import TokenRejected
+from appliance.model.errors import TokenRejected, Unavailable
 from appliance.model.operator_scopes import OperatorScope, Role
 from appliance.model.periods import to_ms
 from appliance.model.session_keys import DEFAULT_AGENT
@@ -31,7 +32,7 @@ from appliance.services.presence import Presence
 from appliance.services.session_policy import SessionPolicy
 from appliance.tenants.directory import Supervisor
 from appliance.tenants.runtime import TenantRuntime
-from appliance.transports.rpc.method import Method, Raw
+from appliance.transports.rpc.method import Method
 from appliance.transports.websocket.connection import Connection
 from appliance.transports.websocket.handshake import Admitted
 
@@ -61,11 +62,14 @@ CAPABILITIES = ("published-model-catalog",)
 """Promises that newer clients ask for before they use what depends on them."""
 
 LARGEST_ATTACHMENT = 5 * 1024 * 1024  # bytes
+_HEALTH_EVERY = 60.0  # seconds
 _WAKING_FOR_DEVICES = 4  # at once: these clients have proved nothing that we issued
 
 
 class HealthSnapshots(Protocol):
-    async def health(self, tenant: TenantRuntime, *, probe: bool = False) -> Raw: ...
+    async def health(self, tenant: TenantRuntime, /) -> bytes: ...
+    def health_nowait(self, tenant: TenantRuntime, /) -> bytes:
+        """Raises ``Unavailable`` before the first :meth:`health` of the tenant."""
 
 
 class Hello:
@@ -77,7 +81,7 @@ class Hello:
         nodes: NodeService,
         presence: Presence,
         policy: SessionPolicy,
-        health: Callable[[TenantRuntime], Any],
+        health: HealthSnapshots,
         version: str,
         clock: Callable[[], datetime],
         started_at: datetime,
@@ -92,6 +96,7 @@ class Hello:
         self._clock = clock
         self._started_at = started_at
         self._method_lists: dict[int, tuple[object, msgspec.Raw]] = {}
+        self._health_due: WeakKeyDictionary[TenantRuntime, float] = WeakKeyDictionary()
 
     async def prepare(
         self, connection: Connection, admitted: Admitted, tenant: TenantRuntime | None
@@ -144,8 +149,25 @@ class Hello:
         self._presence.touch(tenant)
 
     def publish_due(self, tenant: TenantRuntime) -> None:
-        """Tell what changed in the last second."""
+        """Tell who came and went in the last second, and once a minute how things stand."""
         self._presence.publish_due(tenant)
+        now = trio.current_time()
+        due = self._health_due.setdefault(tenant, now + _HEALTH_EVERY)
+        if now < due:
+            return
+        self._health_due[tenant] = now + _HEALTH_EVERY
+        try:
+            health = self._health.health_nowait(tenant)
+        except Unavailable:
+            return  # nobody has asked for it yet, so nobody waits for news
+        tenant.state.health_version += 1
+        tenant.events.publish(
+            "health",
+            health,
+            droppable=True,
+            state_version=self._presence.state_version(tenant),
+            kept=False,
+        )
 
     def _methods(self, connection: Connection) -> Any:
         """Encoded once for all connections with the same rights."""
@@ -167,7 +189,7 @@ class Hello:
         )
 
     async def _tenant_snapshot(self, tenant: TenantRuntime) -> Snapshot:
-        health = await self._health(tenant)
+        health = await self._health.health(tenant)
         session = tenant.config.defaults.session
         return Snapshot(
             presence=self._presence.entries(tenant),
