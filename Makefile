@@ -111,6 +111,10 @@ dist/openclawmu: build/binary.py build/runtime_hook.py $(WORK)/venv/.installed m
 	@build/debian_packages.sh objcopy=binutils || true
 	$(WORK)/venv/bin/python build/binary.py --models models --work $(WORK) --output $@
 
+.PHONY: docs
+docs: $(VENV)/.run ## write docs/methods.md from the table of methods
+	@$(PY) build/methods_page.py
+
 .PHONY: lock
 lock: $(VENV)/.dev ## write the lock files again, with the newest releases allowed
 	@$(INSTALL) -r requirements/lock.txt

@@ -23,11 +23,11 @@ FEATURES = {
     "agents.workspace.": "sandboxes",
     "artifacts.": "tools",
     "channels.": "channels",
-    "config.openFile": "a gateway on the client's own machine",
+    "config.openFile": "a later release",
     "cron.": "cron",
     "doctor.memory.": "memory",
     "exec.": "tools",
-    "gateway.identity.": "channels",
+    "gateway.identity.": "a later release",
     "hooks.": "hooks",
     "memory.": "memory",
     "skills.": "skills",
@@ -87,7 +87,8 @@ class Shapes:
         """Name, whether it has to be there, and schema of each member."""
         schema = self.resolved(schema)
         required = set(schema.get("required", ()))
-        for name, inner in schema.get("properties", {}).items():
+        properties: Mapping[str, Schema] = schema.get("properties", {})
+        for name, inner in properties.items():
             yield name, name in required, inner
 
     def resolved(self, schema: Schema) -> Schema:
@@ -105,12 +106,9 @@ class Shapes:
             return " or ".join(f"`{value}`" for value in schema["enum"])
         kind = schema.get("type")
         if kind == "array":
-            items = schema.get("items")
-            inner = "" if items is None else f" of {self.type(items)}"
-            return f"list{inner}{_limits(schema, 'Items')}"
+            return f"list{self._of(schema.get('items'))}{_limits(schema, 'Items')}"
         if kind == "object":
-            inner = schema.get("additionalProperties")
-            return f"object of {self.type(inner)}" if _says_something(inner) else "object"
+            return f"object{self._of(schema.get('additionalProperties'))}"
         if kind is None:
             return "anything"
         unit = "Length" if kind == "string" else ""
@@ -135,6 +133,12 @@ class Shapes:
             for name, required, inner in self.fields(schema)
         ]
         return "; ".join(parts) + "." if parts else "Nothing that is promised."
+
+    def _of(self, inner: object) -> str:
+        """What a list or an object is made of, if anything is said of that."""
+        if not isinstance(inner, dict) or not inner.keys() - {"description"}:
+            return ""
+        return f" of {self.type(inner)}"
 
     def _named(self, schema: Schema) -> str:
         resolved = self.resolved(schema)
@@ -178,9 +182,9 @@ def _terms(method: Method) -> str:
     if method.audited:
         terms.append(f"audited as `{method.audited}`")
     if not method.is_available:
-        terms.append(f"with {feature(method)}: until then `METHOD_UNAVAILABLE`")
-    elif method.hidden:
-        terms.append("not advertised")
+        terms.append(f"with {feature(method)}; until then `METHOD_UNAVAILABLE`")
+    else:
+        terms.append("available, but not advertised" if method.hidden else "available")
     text = " · ".join(terms)
     return text[0].upper() + text[1:]
 
@@ -195,10 +199,8 @@ def _parameters(schema: Schema, shapes: Shapes) -> Iterator[str]:
     yield "| --- | --- | --- |"
     for name, required, inner in fields:
         kind = shapes.type(inner, optional=not required).replace("|", "\\|")
-        notes = [*_default(inner), *([inner_said] if (inner_said := _description(inner)) else [])]
-        yield f"| `{name}{'' if required else '?'}` | {kind} | {'; '.join(notes)} |".replace(
-            "|  |", "| |"
-        )
+        notes = "; ".join(filter(None, (_default(inner), _description(inner))))
+        yield f"| `{name}{'' if required else '?'}` | {kind} |{notes and f' {notes}'} |"
     if takes_others:
         yield "| … | anything | others are passed over |"
 
@@ -212,18 +214,18 @@ def _answer(schema: Schema | None, shapes: Shapes) -> str:
     return f"{shapes.type(schema)}."
 
 
-def _default(schema: Schema) -> Iterator[str]:
+def _default(schema: Schema) -> str:
+    """The value of what is left out, if it says more than that it is nothing."""
     value = schema.get("default")
     if isinstance(value, bool):
-        yield f"default `{str(value).lower()}`"
-    elif isinstance(value, int | float | str) and value != "":
-        yield f"default `{value}`"
+        return f"default `{str(value).lower()}`"
+    return f"default `{value}`" if isinstance(value, int | float | str) and value != "" else ""
 
 
 def _description(schema: Schema) -> str:
     """What is said of a member; of one that may be null, beside its type."""
-    inner = next((each for each in schema.get("anyOf", ()) if "description" in each), {})
-    said: str = schema.get("description") or inner.get("description", "")
+    places: list[Schema] = [schema, *schema.get("anyOf", ())]
+    said: str = next((each["description"] for each in places if "description" in each), "")
     return said.rstrip(".")
 
 
@@ -243,10 +245,6 @@ def _limits(schema: Schema, unit: str) -> str:
     if most is not None:
         return f", at most {most:,}{noun}"
     return "" if least is None else f", at least {least:,}{noun}"
-
-
-def _says_something(schema: object) -> bool:
-    return isinstance(schema, dict) and bool(schema.keys() - {"description"})
 
 
 def _is_null(schema: Schema) -> bool:

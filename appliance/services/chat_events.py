@@ -10,9 +10,10 @@ from datetime import datetime
 
 import trio
 
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import SessionKey
 from appliance.services.events import Audience, TenantEvents
-from appliance.services.runs import ActiveRun, RunOutcome, milliseconds
+from appliance.services.runs import ActiveRun, RunOutcome
 from appliance.services.session_events import publish_changed
 from appliance.storage.session_rows import Session, StoredMessage
 
@@ -214,7 +215,7 @@ class RunReporter:
             self._held.append(publish)
 
     def _now(self) -> int:
-        return milliseconds(self._clock())
+        return to_ms(self._clock())
 
 
 def message_payload(
@@ -227,7 +228,7 @@ def message_payload(
         "sessionId": session_id,
         "messageId": stored.id,
         "messageSeq": stored.seq,
-        "message": dict(stored.message) | {"timestamp": milliseconds(stored.created_at)},
+        "message": dict(stored.message) | {"timestamp": to_ms(stored.created_at)},
     }
     if run_id:
         payload["runId"] = run_id

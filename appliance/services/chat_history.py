@@ -9,8 +9,8 @@ from typing import Protocol
 
 import msgspec
 
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import SessionKey
-from appliance.services.runs import milliseconds
 from appliance.storage.session_rows import MessageKind, RunStatus, Session, StoredMessage
 from appliance.storage.sessions import SessionStore
 
@@ -140,7 +140,7 @@ def display(stored: StoredMessage, *, max_chars: int = LONGEST_TEXT) -> Shown:
     shown: Shown = {
         "role": message.get("role", stored.role),
         "content": content,
-        "timestamp": milliseconds(stored.created_at),
+        "timestamp": to_ms(stored.created_at),
         "__openclaw": own,
     }
     for name in ("provider", "model", "usage", "stopReason", "idempotencyKey", "errorMessage"):

@@ -8,10 +8,10 @@ import msgspec
 
 from appliance.model.errors import InvalidRequest
 from appliance.model.ids import new_id
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import SessionKey
 from appliance.services.chat_events import message_payload, text_message
 from appliance.services.events import Audience, TenantEvents
-from appliance.services.runs import milliseconds
 from appliance.services.session_events import publish_changed
 from appliance.storage.session_rows import MessageKind, StoredMessage
 from appliance.storage.sessions import SessionStore
@@ -135,7 +135,7 @@ class ChatNotes:
                 "agentId": key.agent,
                 "seq": 1,
                 "state": "final",
-                "message": text_message(text, milliseconds(now), stopReason="stop"),
+                "message": text_message(text, to_ms(now), stopReason="stop"),
                 "stopReason": "stop",
             },
             session=key.short,

@@ -16,9 +16,10 @@ from appliance.model.errors import (
     UpstreamTimeout,
 )
 from appliance.model.money import format_amount
+from appliance.model.periods import to_ms
 from appliance.services.chat_events import SILENT_REPLY, text_message
 from appliance.services.chat_tasks import RunTask
-from appliance.services.runs import RunOutcome, milliseconds
+from appliance.services.runs import RunOutcome
 from appliance.services.turns import TurnRecord, usage_of
 from appliance.storage.session_rows import Session
 
@@ -31,8 +32,8 @@ def outcome_of(task: RunTask, *, cancelled: bool, now: datetime) -> RunOutcome:
         status="ok",
         session_key=run.key.short,
         session_id=run.session_id,
-        started_at=milliseconds(run.started_at or run.accepted_at),
-        ended_at=milliseconds(now),
+        started_at=to_ms(run.started_at or run.accepted_at),
+        ended_at=to_ms(now),
         text=task.text or task.reporter.text,
         **_model_facts(task.record),
     )
@@ -42,7 +43,7 @@ def outcome_of(task: RunTask, *, cancelled: bool, now: datetime) -> RunOutcome:
     if task.failure is not None:
         return replaced(status="error", error=task.failure.detail, error_kind=_kind(task.failure))
     if task.timed_out:
-        seconds = milliseconds(now) - outcome.started_at
+        seconds = to_ms(now) - outcome.started_at
         return replaced(
             status="timeout",
             error=f"the run was ended after {seconds / 1000:.0f} s, its time limit",

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from appliance.model.callers import Caller
 from appliance.model.errors import Forbidden, TokenRejected, Unavailable
 from appliance.model.operator_scopes import OperatorScope, Role, covers, grantable
+from appliance.model.periods import to_ms
 from appliance.services import device_tokens, paired_devices, pairing
 from appliance.services.audit import AuditTrail
 from appliance.services.clients import ClientInfo
@@ -244,7 +245,7 @@ class DeviceCredentials:
         return parent.token_id
 
     def _now_ms(self) -> int:
-        return pairing.milliseconds(self._clock())
+        return to_ms(self._clock())
 
 
 def _require_role(device: Device, role: str) -> Role:

@@ -19,6 +19,7 @@ from appliance.model.callers import Caller
 from appliance.model.errors import NotFound
 from appliance.model.ids import new_id
 from appliance.model.operator_scopes import OperatorScope, Role
+from appliance.model.periods import to_ms
 from appliance.services import paired_devices, pairing
 from appliance.services.audit import AuditTrail
 from appliance.services.clients import ClientInfo
@@ -199,4 +200,4 @@ class DeviceService:
         tenant.events.publish("device.pair.resolved", resolved, audience=Audience.PAIRING)
 
     def _now_ms(self) -> int:
-        return pairing.milliseconds(self._clock())
+        return to_ms(self._clock())

@@ -10,7 +10,7 @@ import trio
 
 from appliance.model.errors import InvalidRequest, Unavailable
 from appliance.model.ids import new_id
-from appliance.services import pairing
+from appliance.model.periods import to_ms
 from appliance.services.clients import Client
 from appliance.services.node_invokes import NodeInvoke, NodeResult
 from appliance.services.pairing import TenantWithPairings
@@ -141,7 +141,7 @@ class NodeCommands:
                 ok=False, code="PAYLOAD_TOO_LARGE", message=message, by_gateway=True
             )
         if _needs_foreground(client, invoke, result):
-            now_ms = pairing.milliseconds(self._clock())
+            now_ms = to_ms(self._clock())
             action = tenant.state.node_queues.defer(
                 invoke.node, invoke.command, invoke.params, now_ms=now_ms
             )

@@ -17,6 +17,7 @@ from appliance.model.callers import Caller
 from appliance.model.errors import NotFound
 from appliance.model.ids import new_id
 from appliance.model.operator_scopes import Role
+from appliance.model.periods import to_ms
 from appliance.model.tokens import digest, stored_digest
 from appliance.services import pairing
 from appliance.services.audit import AuditTrail
@@ -189,7 +190,7 @@ class NodeService:
         return node if matches else None
 
     def now_ms(self) -> int:
-        return pairing.milliseconds(self._clock())
+        return to_ms(self._clock())
 
     def _paired(self, before: Node | None, request: PairRequest, text: str) -> Node:
         now_ms = self.now_ms()

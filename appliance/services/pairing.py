@@ -2,12 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Protocol
 
 import trio
 
-from appliance.model.periods import to_ns
 from appliance.services.clients import ConnectedClients
 from appliance.services.events import TenantEvents
 from appliance.services.tenant_state import TenantState
@@ -93,8 +91,3 @@ def with_request(paired: Paired, request: PairRequest, now_ms: int) -> tuple[Pai
 
 def without_request(paired: Paired, request_id: str) -> tuple[PairRequest, ...]:
     return tuple(old for old in paired.requests if old.request_id != request_id)
-
-
-def milliseconds(moment: datetime) -> int:
-    """As times go over the wire."""
-    return to_ns(moment) // 1_000_000

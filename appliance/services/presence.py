@@ -10,7 +10,7 @@ from typing import Protocol
 
 import trio
 
-from appliance.model.periods import to_ns
+from appliance.model.periods import to_ms
 from appliance.services.clients import Client, ConnectedClients
 from appliance.services.events import Audience, StateVersion, TenantEvents
 from appliance.services.presence_beacons import PresenceEntry
@@ -34,7 +34,7 @@ class Presence:
     def __init__(self, *, version: str, clock: Callable[[], datetime]) -> None:
         self._version = version
         self._clock = clock
-        self._started_ms = _ms(clock())
+        self._started_ms = to_ms(clock())
 
     def entries(self, tenant: TenantWithPresence) -> list[PresenceEntry]:
         """The gateway's own row, then the newest of the others, 100 in all."""
@@ -87,7 +87,7 @@ class Presence:
         self.touch(tenant)
 
     def now_ms(self) -> int:
-        return _ms(self._clock())
+        return to_ms(self._clock())
 
     def _gateway(self) -> PresenceEntry:
         text = f"Gateway: {HOST} · app {self._version} · mode gateway · reason self"
@@ -117,7 +117,7 @@ def _of_client(client: Client) -> PresenceEntry:
     host = info.display_name or info.id
     is_operators = client.caller.is_admin
     return PresenceEntry(
-        ts=_ms(client.connected_at),
+        ts=to_ms(client.connected_at),
         host=host,
         # Where the gateway's operator works from is not the tenant's business.
         ip=None if is_operators else client.caller.ip or None,
@@ -133,7 +133,3 @@ def _of_client(client: Client) -> PresenceEntry:
         scopes=tuple(sorted(client.scopes)) or None,
         instance_id=info.instance_id or None,
     )
-
-
-def _ms(moment: datetime) -> int:
-    return to_ns(moment) // 1_000_000

@@ -16,7 +16,6 @@ import trio
 
 from appliance.model.errors import InvalidRequest
 from appliance.model.message_queue import Backlog, Placing, QueueMode, QueuePolicy, Waiting, place
-from appliance.model.periods import to_ns
 from appliance.model.session_keys import SessionKey
 from appliance.services.turn_queue import Place
 
@@ -25,11 +24,6 @@ MOST_KEPT = 1_000
 _MOST_KEPT_TEXT = 4_000_000  # characters, of all that are kept
 
 Status = Literal["ok", "error", "aborted", "timeout"]
-
-
-def milliseconds(moment: datetime) -> int:
-    """As times are given on the wire."""
-    return to_ns(moment) // 1_000_000
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

@@ -3,16 +3,12 @@
 from datetime import datetime
 
 from appliance.model import session_scopes as scopes
-from appliance.model.periods import to_ns
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import SessionKey
 from appliance.services.events import Audience, Event, TenantEvents
 from appliance.storage.session_rows import Session
 
 NAME = "sessions.changed"
-
-
-def milliseconds(moment: datetime) -> int:
-    return to_ns(moment) // 1_000_000
 
 
 def publish_changed(
@@ -29,11 +25,11 @@ def publish_changed(
         "agentId": key.agent,
         "reason": reason,
         "kind": scopes.kind(key),
-        "ts": milliseconds(now),
+        "ts": to_ms(now),
     }
     if session is not None:
         payload["sessionId"] = session.id
-        payload["updatedAt"] = milliseconds(session.updated_at)
+        payload["updatedAt"] = to_ms(session.updated_at)
         payload["totalTokens"] = session.context_tokens
         if session.label is not None:
             payload["label"] = session.label

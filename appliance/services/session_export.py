@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from appliance.model.errors import InvalidRequest, TooLarge
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import SessionKey
 from appliance.protocols.transcripts import (
     COMPACTION,
@@ -25,7 +26,6 @@ from appliance.protocols.transcripts import (
     encode,
     text_of,
 )
-from appliance.services.session_events import milliseconds
 from appliance.storage.session_rows import MessageKind, Session, StoredMessage
 from appliance.storage.sessions import SessionStore
 
@@ -200,7 +200,7 @@ def _spoken(message: StoredMessage) -> dict[str, object]:
     content = message.meta.get("parts") or _parts(message.message.get("content"))
     others = {k: v for k, v in message.message.items() if k not in {"role", "content"}}
     spoken = {"role": message.role, "content": content, **others, **about}
-    return {**spoken, "timestamp": milliseconds(message.created_at)}
+    return {**spoken, "timestamp": to_ms(message.created_at)}
 
 
 def _parts(content: object) -> object:

@@ -10,8 +10,8 @@ from datetime import datetime
 
 from appliance.model import session_scopes as scopes
 from appliance.model.errors import InvalidRequest, PreconditionFailed
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import SessionKey
-from appliance.services.session_events import milliseconds
 from appliance.storage.session_rows import Session
 
 Settings = Mapping[str, object | None]
@@ -85,7 +85,7 @@ def marks(
     note_minutes: int | None = None,
 ) -> dict[str, object | None]:
     """The settings behind switches that also remember when they were thrown."""
-    at = milliseconds(now)
+    at = to_ms(now)
     settings: dict[str, object | None] = {}
     if archived is not None:
         settings |= {"archived": True, "archivedAt": at} if archived else _gone("archived")
@@ -110,9 +110,7 @@ def require_unchanged(
     """Raise :exc:`PreconditionFailed` unless the session is still what the client saw."""
     if session_id is not None and (session is None or session.id != session_id):
         raise PreconditionFailed("expectedSessionId: the session was begun anew since; read it")
-    if updated_at is not None and (
-        session is None or milliseconds(session.updated_at) != int(updated_at)
-    ):
+    if updated_at is not None and (session is None or to_ms(session.updated_at) != int(updated_at)):
         raise PreconditionFailed("expectedSessionUpdatedAt: the session was used since; read it")
     for name, value in (settings or {}).items():
         if (None if session is None else session.settings.get(name)) != value:

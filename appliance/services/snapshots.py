@@ -16,7 +16,7 @@ import msgspec
 from appliance.config.schema import GatewayConfig
 from appliance.model import session_scopes as scopes
 from appliance.model.errors import Unavailable
-from appliance.model.periods import to_ns
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import DEFAULT_AGENT
 from appliance.services.routing import Router
 from appliance.services.session_views import ModelsInUse, TenantWithSessions, key_of
@@ -140,7 +140,7 @@ class Snapshots:
         facts = self._gateway_facts(now)
         health = Health(
             ok=facts.config_problem is None,
-            ts=_ms(now),
+            ts=to_ms(now),
             duration_ms=_since(began),
             default_agent_id=DEFAULT_AGENT,
             agents=(),
@@ -204,8 +204,8 @@ class Snapshots:
         facts = self._facts()
         return GatewayHealth(
             version=self._version,
-            started_at=_ms(facts.started_at),
-            uptime_ms=_ms(now) - _ms(facts.started_at),
+            started_at=to_ms(facts.started_at),
+            uptime_ms=to_ms(now) - to_ms(facts.started_at),
             tenants=facts.tenants_known,
             tenants_disabled=facts.tenants_disabled,
             tenants_awake=facts.tenants_awake,
@@ -230,7 +230,7 @@ def _health(tenant: TenantWithHealth, store: SessionStore, now: datetime) -> Hea
     ]
     return Health(
         ok=True,
-        ts=_ms(now),
+        ts=to_ms(now),
         default_agent_id=DEFAULT_AGENT,
         agents=agents,
         sessions=_summary(tenant, store, None, now),
@@ -247,7 +247,7 @@ def _summary(
         count=listing.total,
         recent=[
             RecentSession(
-                key=each.key, updated_at=_ms(each.updated_at), age=_age(each.updated_at, now)
+                key=each.key, updated_at=to_ms(each.updated_at), age=_age(each.updated_at, now)
             )
             for each in listing.sessions
         ],
@@ -270,7 +270,7 @@ def _line(
         key=session.key,
         kind=scopes.kind(key_of(tenant.id, session)),
         session_id=session.id,
-        updated_at=_ms(session.updated_at),
+        updated_at=to_ms(session.updated_at),
         age=_age(session.updated_at, now),
         system_sent=session.messages > 0,
         input_tokens=session.input_tokens,
@@ -310,12 +310,8 @@ def _path(tenant: TenantWithHealth) -> str:
     return f"tenant:{tenant.id}"
 
 
-def _ms(moment: datetime) -> int:
-    return to_ns(moment) // 1_000_000
-
-
 def _age(moment: datetime, now: datetime) -> int:
-    return max(0, _ms(now) - _ms(moment))
+    return max(0, to_ms(now) - to_ms(moment))
 
 
 def _since(began: float) -> int:

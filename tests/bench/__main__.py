@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import trio
 
 from tests.bench import report
+from tests.bench.crowds import fan_out, idle_clients
 from tests.bench.gateway import settled_calls
 from tests.bench.latency import added_delays
 from tests.bench.memory import populations, wake_ups
@@ -28,6 +29,8 @@ from tests.bench.report import Row, at_least_share, failed
 from tests.bench.stage import Bench, Plan, Stage, setting
 from tests.bench.streaming import integrity, stream_rates
 from tests.bench.throughput import json_rates, loop_lag
+from tests.bench.turns import first_deltas
+from tests.bench.websocket import handshake_rates, health_rates
 
 # In this order; those of the first table share one set of running servers.
 LOADS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
@@ -37,12 +40,18 @@ LOADS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
     "stream": stream_rates,
     "lag": loop_lag,
 }
-TENANTS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
+# Each of these starts what it needs.
+ALONE: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "memory": populations,
     "wake": wake_ups,
+    "health": health_rates,
+    "handshake": handshake_rates,
+    "idle": idle_clients,
+    "fanout": fan_out,
+    "turn": first_deltas,
 }
-ALL = (*LOADS, *TENANTS)
-LONGEST = 330.0  # seconds of the whole run; what has not been measured by then is not run
+ALL = (*LOADS, *ALONE)
+LONGEST = 440.0  # seconds of the whole run; what has not been measured by then is not run
 RESULTS = REPOSITORY / "bench-results"
 
 _FAILURES = (MeasurementFailed, OSError, trio.TooSlowError)
@@ -70,9 +79,9 @@ class Run:
             loads = [name for name in LOADS if name in self._chosen]
             if loads:
                 await self._loads(loads)
-            for name in TENANTS:
+            for name in ALONE:
                 if name in self._chosen:
-                    await self._take(name, TENANTS[name], self._bench)
+                    await self._take(name, ALONE[name], self._bench)
         if limit.cancelled_caught:
             for name in self._chosen:
                 reason = f"the run's {LONGEST:.0f} s were over"

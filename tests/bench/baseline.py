@@ -31,6 +31,7 @@ from tests.bench.processes import (
     wait_for_port,
 )
 
+_SOCKET = "openclaw.socket"  # where the door leaves it in a scope's state
 NO_DOOR = 3  # exit code: the door does not fit the installed Hypercorn
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -79,6 +80,9 @@ class BareApp:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
+        if scope["type"] == "websocket":
+            await _echo(scope, receive, send)
+            return
         body = await _read(receive)
         path = scope["path"]
         if path == "/json":
@@ -120,6 +124,20 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": message["type"] + ".complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+async def _echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """In ASGI's own words, or through the door's socket where there is one: the leaner way."""
+    await receive()  # websocket.connect
+    await send({"type": "websocket.accept"})
+    lean = scope.get("state", {}).get(_SOCKET)
+    if lean is not None:
+        lean.bind(receive)
+    while (message := await receive())["type"] == "websocket.receive":
+        if lean is not None:
+            lean.send(message["text"].encode())
+        else:
+            await send({"type": "websocket.send", "text": message["text"]})
 
 
 async def _read(receive: Receive) -> bytes:

@@ -40,6 +40,11 @@ class Plan:
     starts: int = 3
     sleepers: int = 200
     settle: float = 2.0  # seconds a fresh gateway gets before its memory is read
+    idle_clients: int = 2_000  # WebSockets
+    idle_seconds: float = 10.0
+    subscribers: int = 500
+    published: int = 40  # events that reach all of them
+    turns: int = 200
 
     @classmethod
     def quick(cls) -> "Plan":
@@ -55,6 +60,11 @@ class Plan:
             starts=1,
             sleepers=20,
             settle=0.5,
+            idle_clients=100,
+            idle_seconds=1.0,
+            subscribers=50,
+            published=5,
+            turns=20,
         )
 
 

@@ -7,10 +7,11 @@ from msgspec import UNSET
 from appliance.model.chat_attachments import Part
 from appliance.model.errors import InvalidRequest, ModelUnknown, NotFound, PreconditionFailed
 from appliance.model.operator_scopes import OperatorScope
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import DEFAULT_AGENT, SessionKey
 from appliance.model.tokens import Scope
 from appliance.services.chat import Message, Taken
-from appliance.services.runs import RunOutcome, milliseconds
+from appliance.services.runs import RunOutcome
 from appliance.services.turns import agent_of
 from appliance.transports.rpc.agent_shapes import (
     AgentAccepted,
@@ -78,7 +79,7 @@ async def wait(call: MethodCall[AgentWaitParams]) -> AgentWaitResult:
         return AgentWaitResult(
             run_id=params.run_id,
             status="timeout",
-            started_at=UNSET if started is None else milliseconds(started),
+            started_at=UNSET if started is None else to_ms(started),
         )
     return AgentWaitResult(
         run_id=params.run_id,
@@ -202,7 +203,7 @@ def _model(params: AgentParams) -> str | None:
 
 def _accepted(taken: Taken) -> AgentAccepted:
     return AgentAccepted(
-        run_id=taken.run_id, status="accepted", accepted_at=milliseconds(taken.accepted_at)
+        run_id=taken.run_id, status="accepted", accepted_at=to_ms(taken.accepted_at)
     )
 
 

@@ -7,13 +7,13 @@ from msgspec import UNSET
 from appliance.model.errors import InvalidRequest
 from appliance.model.ids import new_id
 from appliance.model.operator_scopes import OperatorScope
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import SessionKey
 from appliance.model.tokens import Scope
 from appliance.services import chat_history
 from appliance.services.chat import Message, Taken
 from appliance.services.chat_history import HistoryPage
 from appliance.services.context_windows import context_window
-from appliance.services.runs import milliseconds
 from appliance.transports.rpc import agents, models
 from appliance.transports.rpc.chat_shapes import (
     AbortResult,
@@ -204,7 +204,7 @@ def _page(call: MethodCall[Any], key: SessionKey, page: HistoryPage) -> dict[str
     if session is not None:
         info |= {
             "sessionId": session.id,
-            "updatedAt": milliseconds(session.updated_at),
+            "updatedAt": to_ms(session.updated_at),
             "inputTokens": session.input_tokens,
             "outputTokens": session.output_tokens,
             "totalTokens": session.context_tokens,
@@ -227,7 +227,7 @@ def _page(call: MethodCall[Any], key: SessionKey, page: HistoryPage) -> dict[str
         answer["inFlightRun"] = {
             "runId": first.id,
             "text": first.text,
-            "startedAt": milliseconds(first.started_at or first.accepted_at),
+            "startedAt": to_ms(first.started_at or first.accepted_at),
             "sessionAbortable": True,
         }
     return answer

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from appliance.model.periods import to_ms
 from appliance.services.nodes import KnownNode
-from appliance.services.pairing import milliseconds
 from appliance.services.pairing_events import NodePairRequested
 from appliance.storage.paired import Node, PairRequest
 from appliance.transports.rpc.fields import (
@@ -114,7 +114,7 @@ class NodeView(Result, frozen=True):
             client_mode=(info and info.mode) or (device and device.client_mode) or None,
             remote_ip=None if client is None or by_admin else client.caller.ip or None,
             permissions=dict(info.permissions) if info and info.permissions else None,
-            connected_at_ms=None if client is None else milliseconds(client.connected_at),
+            connected_at_ms=None if client is None else to_ms(client.connected_at),
             approved_at_ms=None if paired is None else paired.approved_at_ms,
             approval_state="unapproved" if paired is None else "approved",
         )

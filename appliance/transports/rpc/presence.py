@@ -6,9 +6,9 @@ from msgspec import Meta
 
 from appliance.model.errors import InvalidRequest
 from appliance.model.operator_scopes import OperatorScope
+from appliance.model.periods import to_ms
 from appliance.model.tokens import Scope
 from appliance.services import heartbeats
-from appliance.services.pairing import milliseconds
 from appliance.services.presence_beacons import PresenceEntry
 from appliance.transports.rpc.fields import SessionKeyText
 from appliance.transports.rpc.method import Method, MethodCall, NoParams, Params, Raw, Result
@@ -119,7 +119,7 @@ def set_heartbeats(call: MethodCall[SetHeartbeatsParams]) -> SetHeartbeatsResult
 
 def users_self(call: MethodCall[NoParams]) -> UsersSelfResult:
     record = call.awake.record
-    created = milliseconds(record.created_at)
+    created = to_ms(record.created_at)
     return UsersSelfResult(
         profile=UserProfile(
             id=record.id,

@@ -4,10 +4,9 @@ from typing import Any
 
 from appliance.model.errors import InvalidRequest
 from appliance.model.operator_scopes import OperatorScope
-from appliance.model.periods import to_ns
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import SessionKey
 from appliance.model.tokens import Scope
-from appliance.services.session_events import milliseconds
 from appliance.services.session_listing import Listing, ListRequest, Reference
 from appliance.storage.session_rows import MessageKind, StoredMessage
 from appliance.transports.rpc.method import Method, MethodCall, NoParams
@@ -128,7 +127,7 @@ async def search(call: MethodCall[SessionsSearchParams]) -> SessionsSearchResult
                 session_id=hit.session_id,
                 message_id=hit.message_id,
                 role=hit.role,
-                timestamp=milliseconds(hit.created_at),
+                timestamp=to_ms(hit.created_at),
                 snippet=hit.text,
                 score=1 / place,
             )
@@ -254,7 +253,7 @@ def _message(message: StoredMessage) -> dict[str, Any]:
         **{k: v for k, v in message.message.items() if k != "content"},
         "role": message.role,
         "content": [{"type": "text", "text": content}] if isinstance(content, str) else content,
-        "timestamp": milliseconds(message.created_at),
+        "timestamp": to_ms(message.created_at),
         "__openclaw": {"id": message.id, "seq": message.seq},
     }
     if message.kind is not MessageKind.MESSAGE:
@@ -263,7 +262,7 @@ def _message(message: StoredMessage) -> dict[str, Any]:
 
 
 def _now(call: MethodCall[Any]) -> int:
-    return to_ns(call.services.clock()) // 1_000_000
+    return to_ms(call.services.clock())
 
 
 def _looks(name: str, summary: str, **more: Any) -> Method:

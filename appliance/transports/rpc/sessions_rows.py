@@ -3,7 +3,7 @@
 from typing import Any
 
 from appliance.model import session_scopes as scopes
-from appliance.services.session_events import milliseconds
+from appliance.model.periods import to_ms
 from appliance.services.session_policy import channel_of
 from appliance.services.session_views import SessionView
 from appliance.storage.session_rows import RunStatus
@@ -31,7 +31,7 @@ def row(view: SessionView) -> dict[str, Any]:
         "key": view.key.short,
         "kind": scopes.kind(view.key),
         "displayName": _display_name(view),
-        "updatedAt": milliseconds(session.updated_at),
+        "updatedAt": to_ms(session.updated_at),
         "sessionId": session.id,
         "systemSent": session.messages > 0,
         "inputTokens": session.input_tokens,
@@ -43,7 +43,7 @@ def row(view: SessionView) -> dict[str, Any]:
         "contextTokens": view.model.window,
         "abortedLastRun": session.aborted,
         "agentId": view.key.agent,
-        "createdAt": milliseconds(session.created_at),
+        "createdAt": to_ms(session.created_at),
         "visibility": "shared",
         "archived": session.settings.get("archived") is True,
         "pinned": session.settings.get("pinned") is True,
@@ -59,7 +59,7 @@ def row(view: SessionView) -> dict[str, Any]:
     if view.last_message is not None:
         shown["lastMessagePreview"] = view.last_message
     if session.last_interaction_at is not None:
-        shown["lastInteractionAt"] = milliseconds(session.last_interaction_at)
+        shown["lastInteractionAt"] = to_ms(session.last_interaction_at)
     return shown | _latest_run(view)
 
 
@@ -70,7 +70,7 @@ def entry(view: SessionView) -> dict[str, Any]:
     shown |= _facts(view)
     shown |= {
         "sessionId": session.id,
-        "updatedAt": milliseconds(session.updated_at),
+        "updatedAt": to_ms(session.updated_at),
         "systemSent": session.messages > 0,
         "abortedLastRun": session.aborted,
         "compactionCount": session.compactions,
@@ -120,14 +120,14 @@ def _latest_run(view: SessionView) -> dict[str, Any]:
         first = view.active[0]
         shown: dict[str, Any] = {"status": first.status}
         if first.started_at is not None:
-            shown["startedAt"] = milliseconds(first.started_at)
+            shown["startedAt"] = to_ms(first.started_at)
         return shown
     last = view.last_run
     if last is None:
         return {}
-    shown = {"status": _STATUS[last.status], "startedAt": milliseconds(last.started_at)}
+    shown = {"status": _STATUS[last.status], "startedAt": to_ms(last.started_at)}
     if last.ended_at is not None:
-        shown["endedAt"] = milliseconds(last.ended_at)
+        shown["endedAt"] = to_ms(last.ended_at)
         shown["runtimeMs"] = shown["endedAt"] - shown["startedAt"]
     return shown
 

@@ -13,9 +13,9 @@ from appliance.model import session_scopes as scopes
 from appliance.model.errors import InvalidRequest, NotFound
 from appliance.model.money import NANO
 from appliance.model.operator_scopes import OperatorScope
+from appliance.model.periods import to_ms
 from appliance.model.session_keys import SessionKey
 from appliance.model.tokens import Scope
-from appliance.services.session_events import milliseconds
 from appliance.services.session_usage import Days, Latency, SessionUse, Sums, Use, today
 from appliance.storage.session_rows import Session
 from appliance.transports.rpc.fields import AgentIdText, SessionKeyText
@@ -90,7 +90,7 @@ async def usage(call: MethodCall[SessionsUsageParams]) -> SessionsUsageResult:
         limit=params.limit,
     )
     return SessionsUsageResult(
-        updated_at=milliseconds(now),
+        updated_at=to_ms(now),
         start_date=found.start.isoformat(),
         end_date=found.end.isoformat(),
         currency=found.currency,
@@ -128,7 +128,7 @@ async def timeseries(call: MethodCall[SessionsTimeseriesParams]) -> SessionsTime
         session_id=session.id,
         points=[
             {
-                "timestamp": milliseconds(point.at),
+                "timestamp": to_ms(point.at),
                 "input": point.input,
                 "output": point.output,
                 "cacheRead": point.cache_read,
@@ -150,7 +150,7 @@ async def logs(call: MethodCall[SessionsLogsParams]) -> SessionsLogsResult:
     )
     shown = []
     for line in lines:
-        one = {"timestamp": milliseconds(line.at), "role": line.role, "content": line.text}
+        one = {"timestamp": to_ms(line.at), "role": line.role, "content": line.text}
         if line.tokens is not None:
             one["tokens"] = line.tokens
         shown.append(one)
@@ -221,7 +221,7 @@ def _session(one: SessionUse) -> dict[str, Any]:
         shown |= {"modelProvider": provider, "model": model}
     session = one.session
     if session is not None:
-        shown |= {"sessionId": session.id, "updatedAt": milliseconds(session.updated_at)}
+        shown |= {"sessionId": session.id, "updatedAt": to_ms(session.updated_at)}
         if session.label is not None:
             shown["label"] = session.label
         for name in ("chatType", "origin"):

@@ -181,13 +181,14 @@ class Connection:
     def deliver(self, event: Event) -> None:
         if self._goodbye is not None or not self._wants(event):
             return
-        self._seq += 1
         if event.droppable and self._socket.buffered > self._limits().max_buffered_bytes // 2:
             # A number that never comes makes the client ask for the whole again.
+            self._seq += 1
             self._lost += 1
             return
         if self._lost:
             self._tell_lag()
+        self._seq += 1
         if self.delivered is None:
             self.delivered = Delivered()
         self.delivered.note(self._seq, event.number)

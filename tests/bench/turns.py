@@ -1,0 +1,132 @@
+"""From a chat message to the first words of its answer, beside the provider's own."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+from tests.bench.answers import MODEL, request_body, request_bytes
+from tests.bench.crowd import Peer
+from tests.bench.gateway import Gateway
+from tests.bench.greeting import request
+from tests.bench.latency import Call, Connection, in_thread
+from tests.bench.processes import (
+    MeasurementFailed,
+    clean_environment,
+    free_port,
+    running,
+    wait_for_port,
+)
+from tests.bench.report import Row, at_most
+from tests.bench.samples import added, percentile
+from tests.bench.stage import Bench
+from tests.bench.upstream import JSON_PATH
+from tests.bench.websocket import gateway_alone
+
+_A_SESSION = 10  # turns, before the next session begins
+_WARM_UP = 10  # turns
+
+
+async def first_deltas(bench: Bench) -> list[Row]:
+    """`chat.send` to the first `chat` delta, less the provider's own time to a first event."""
+    async with (
+        _provider(bench) as provider,
+        gateway_alone(bench, "turns", upstream=provider) as gateway,
+    ):
+        turns = await in_thread(lambda: _take(provider, gateway, bench.plan.turns))
+    rows = [
+        Row(
+            f"Added by chat.send to the first delta, {name}",
+            added(turns.deltas, turns.direct, share),
+            "ms",
+            percentile(turns.direct, share),
+            "direct",
+            bar,
+        )
+        for name, share, bar in (("p50", 0.5, at_most(5)), ("p99", 0.99, None))
+    ]
+    return [
+        *rows,
+        Row("chat.send until it is acknowledged, p50", percentile(turns.taken, 0.5), "ms"),
+        Row("chat.send until the run has ended, p50", percentile(turns.ended, 0.5), "ms"),
+    ]
+
+
+@asynccontextmanager
+async def _provider(bench: Bench) -> AsyncIterator[int]:
+    """The port of the stub provider, which streams twenty words at once."""
+    port = free_port()
+    async with running(
+        [sys.executable, "-m", "tests.stub_provider", f"--port={port}"],
+        log=bench.scratch / "provider.log",
+        core=bench.cores.load,
+        environment=clean_environment(bench.scratch),
+    ) as server:
+        await wait_for_port(port, server)
+        yield port
+
+
+class Turns:
+    """Milliseconds from asking."""
+
+    def __init__(self) -> None:
+        self.direct: list[float] = []  # to the provider's first event
+        self.taken: list[float] = []  # to the answer of chat.send
+        self.deltas: list[float] = []  # to the first words
+        self.ended: list[float] = []
+
+
+def _take(provider: int, gateway: Gateway, count: int) -> Turns:
+    turns = Turns()
+    body = request_body(MODEL, stream=True)
+    call = Call(provider, request_bytes(f"{JSON_PATH}/chat/completions", body))
+    direct = Connection(provider)
+    peer = Peer(gateway.port, gateway.state.tenants[0].token)
+    try:
+        while not peer.shake_hands():
+            pass
+        for number in range(-_WARM_UP, count):
+            began = perf_counter()
+            asked = direct.first_token(call.request, since=began) * 1000
+            taken, first, ended = _turn(peer, number)
+            if number >= 0:
+                turns.direct.append(asked)
+                turns.taken.append(taken)
+                turns.deltas.append(first)
+                turns.ended.append(ended)
+    finally:
+        direct.close()
+        peer.close()
+    return turns
+
+
+def _turn(peer: Peer, number: int) -> tuple[float, float, float]:
+    """Milliseconds to the acknowledgement, the first words and the end."""
+    frame = request(
+        "chat.send",
+        id=f"turn-{number}",
+        sessionKey=f"bench-{(number + _WARM_UP) // _A_SESSION}",
+        message="Write a sentence about a fox.",
+        idempotencyKey=f"turn-{number}",
+    )
+    taken = first = None
+    began = perf_counter()
+    peer.send(frame)
+    while True:
+        message = peer.next()
+        now = (perf_counter() - began) * 1000
+        if message.startswith(b'{"type":"res"'):
+            if not json.loads(message)["ok"]:
+                raise MeasurementFailed(f"chat.send was refused: {message[:300]!r}")
+            taken = now
+        elif b'"event":"chat"' not in message[:60]:
+            continue
+        elif b'"state":"delta"' in message:
+            first = first or now
+        elif b'"state":"final"' in message:
+            if taken is None or first is None:
+                raise MeasurementFailed("a run ended that was not begun, or said nothing")
+            return taken, first, now
+        else:
+            raise MeasurementFailed(f"a run failed: {message[:300]!r}")
