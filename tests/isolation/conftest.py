@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.gateway.conftest import gateway, stub_port
 from tests.isolation.gateway import House, open_house
+
+__all__ = ["gateway", "house", "stub_port"]
 
 
 @pytest.fixture

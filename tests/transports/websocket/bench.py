@@ -327,6 +327,7 @@ class DoorBench:
                 connect=self.connections.connect,
                 clock=clock,
                 counts=SimpleNamespace(handshake=self.outcomes.append),
+                most_connections=1_000,
             )
         )
 
@@ -343,7 +344,7 @@ class DoorBench:
     async def running(self) -> AsyncIterator["DoorBench"]:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.supervisor.run)
-            await nursery.start(self.door.run)
+            nursery.start_soon(self.door.run)
             yield self
             nursery.cancel_scope.cancel()
 
@@ -379,12 +380,12 @@ class DoorBench:
         return told
 
     async def connected(
-        self, nursery: trio.Nursery, token: str = "one", **params: object
+        self, nursery: trio.Nursery, bearer: str = "one", **params: object
     ) -> FakeSocket:
         """A client that was welcomed, served in ``nursery``."""
         socket = FakeSocket()
         nursery.start_soon(partial(self.visit, socket))
-        greet(socket, token, **params)
+        greet(socket, bearer, **params)
         answer = await socket.answer("hello")
         assert answer["ok"], answer
         return socket
@@ -393,7 +394,7 @@ class DoorBench:
         self.awake["acme"].events.publish(name, payload or {}, **more)
 
 
-def greet(socket: FakeSocket, token: str = "one", **params: object) -> None:
+def greet(socket: FakeSocket, bearer: str = "one", **params: object) -> None:
     socket.ask(
         "connect",
         "hello",
@@ -401,7 +402,7 @@ def greet(socket: FakeSocket, token: str = "one", **params: object) -> None:
             "minProtocol": 3,
             "maxProtocol": 4,
             "client": CLIENT,
-            "auth": {"token": token},
+            "auth": {"token": bearer},
             **params,
         },
     )

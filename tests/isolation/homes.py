@@ -1,0 +1,213 @@
+"""Tenants with a household each, in a gateway that really runs: what the methods are tried on.
+
+Whatever a tenant keeps holds its ``word``, which must not turn up elsewhere.
+What its things are called by does not: those names are what others guess, by
+the kinds that the registry's parameters have.
+"""
+
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+import trio_websocket
+
+from appliance.storage.paired import Paired, PairedStore, PairRequest
+from appliance.storage.paths import ConfinedDirectory
+from tests.gateway.conftest import Gateway, Tenant
+from tests.gateway.test_websocket_handshake import Device
+from tests.gateway.websocket import CLIENT, Client, dialled
+
+FILE = "USER.md"
+
+
+class Ear(Client):
+    """A connection that keeps every frame as it came."""
+
+    def __init__(self, socket: trio_websocket.WebSocketConnection) -> None:
+        super().__init__(socket)
+        self.heard: list[str] = []
+
+    async def receive(self) -> Any:
+        with trio.fail_after(10):
+            self.heard.append(await self.socket.get_message())
+        return json.loads(self.heard[-1])
+
+    async def tell(self, method: str, params: Mapping[str, Any]) -> str:
+        """Ask, and return the frame that answers; of a method that answers twice, both."""
+        request_id = await self.ask(method, **params)
+        answers: list[str] = []
+        while True:
+            frame = await self.receive()
+            if frame["type"] != "res" or frame["id"] != request_id:
+                self._sort(frame)
+                continue
+            answers.append(self.heard[-1].replace(f'"id":"{request_id}"', '"id":""', 1))
+            payload = frame.get("payload")
+            status = payload.get("status") if isinstance(payload, dict) else None
+            if method == "agent" and status == "accepted":
+                continue
+            if method != "agent" and status == "started" or (payload or {}).get("runStarted"):
+                # What comes next finds nothing under way.
+                await self.call("agent.wait", runId=payload["runId"], timeoutMs=10_000)
+            return "\n".join(answers)
+
+
+@asynccontextmanager
+async def listening(port: int, token: str, path: str = "/", **params: Any) -> AsyncIterator[Ear]:
+    async with dialled(port, path) as plain:
+        ear = Ear(plain.socket)
+        await ear.connect(token, **params)
+        yield ear
+
+
+def node_client(node_id: str, name: str = "") -> dict[str, Any]:
+    """What a node without a key says of itself when it connects."""
+    about = {**CLIENT, "mode": "node", "instanceId": node_id, "displayName": name}
+    return {"role": "node", "commands": ["boil"], "caps": ["kitchen"], "client": about}
+
+
+@dataclass
+class Home:
+    """A tenant, its things by kind, and its connections."""
+
+    tenant: Tenant
+    word: str
+    operator: Ear
+    node: Ear
+    things: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def heard(self) -> list[str]:
+        return [*self.operator.heard, *self.node.heard]
+
+
+@asynccontextmanager
+async def open_home(gateway: Gateway, name: str, word: str) -> AsyncIterator[Home]:
+    """Make a tenant, fill its house, and stay connected to it."""
+    tenant = await gateway.create(name, name=word)
+    headers = gateway.headers(tenant.token)
+    await gateway.http.put(
+        f"/v1/tenants/{name}/credentials/stub", json={"api_key": word}, headers=headers
+    )
+    device = Device()
+    asked = _ask_to_be_paired(gateway, name, device, word)
+    await _bring(gateway, tenant, device, word)
+    node_id = f"kettle-of-{name}"
+    async with AsyncExitStack() as stack:
+        operator = await stack.enter_async_context(
+            listening(gateway.port, tenant.token, caps=["tool-events"])
+        )
+        node = await stack.enter_async_context(
+            listening(gateway.port, tenant.token, **node_client(node_id, word))
+        )
+        home = Home(tenant, word, operator, node)
+        home.things |= {
+            "tenant-id": (name,),
+            "device-id": (device.id,),
+            "file-name": (FILE,),
+            "token-id": (await _token(operator, name, word),),
+            "agent-id": (await _agent(operator, name, word),),
+        }
+        home.things |= await _conversation(operator, name, word)
+        home.things |= await _kettle(operator, node, node_id, word)
+        home.things["pair-request-id"] += (asked,)
+        await operator.call("voicewake.set", triggers=[word])
+        await operator.call("device.pair.rename", deviceId=device.id, label=word)
+        await operator.call("system-event", text=word, host=word)
+        yield home
+
+
+def _ask_to_be_paired(gateway: Gateway, name: str, device: Device, word: str) -> str:
+    """A device that wants more than it has: nothing that goes over the wire asks for that."""
+    request = PairRequest(
+        request_id=f"pair_{device.id[:24]}",
+        kind="device",
+        subject_id=device.id,
+        ts=round(time.time() * 1000),
+        public_key=device.public_key,
+        display_name=word,
+        client_id="cli",
+        client_mode="cli",
+        role="operator",
+        roles=("operator",),
+        scopes=("operator.read",),
+    )
+    place = gateway.state_dir / "tenants" / name
+    with ConfinedDirectory(os.open(place, os.O_RDONLY | os.O_DIRECTORY)) as root:
+        PairedStore(root).save(Paired(requests=(request,)))
+    return request.request_id
+
+
+async def _bring(gateway: Gateway, tenant: Tenant, device: Device, word: str) -> None:
+    """Connect once with a device, which makes it a device of the tenant."""
+    async with dialled(gateway.port) as client:
+        nonce = (await client.event("connect.challenge"))["payload"]["nonce"]
+        await client.call(
+            "connect",
+            minProtocol=4,
+            maxProtocol=4,
+            client={**CLIENT, "displayName": word},
+            auth={"token": tenant.token},
+            scopes=["operator.read"],
+            device=device.prove(nonce, tenant.token, ["operator.read"]),
+        )
+
+
+async def _token(operator: Ear, name: str, word: str) -> str:
+    minted = await operator.call("tokens.create", tenantId=name, label=word)
+    return str(minted["id"])
+
+
+async def _agent(operator: Ear, name: str, word: str) -> str:
+    agent = (await operator.call("agents.create", name=f"keeper of {name}"))["agentId"]
+    await operator.call("agents.update", agentId=agent, name=word, emoji="🗝")
+    settings = {"defaults": {"agents": {agent: {"instructions": word}}}}
+    version = (await operator.call("config.get"))["hash"]
+    await operator.call("config.patch", raw=json.dumps(settings), baseHash=version)
+    await operator.call("agents.files.set", agentId=agent, name=FILE, content=word)
+    return str(agent)
+
+
+async def _conversation(operator: Ear, name: str, word: str) -> dict[str, tuple[str, ...]]:
+    agent, run = f"keeper-of-{name}", f"run-of-{name}-0123456789"
+    key, other = f"agent:{agent}:ledger-of-{name}", f"agent:main:diary-of-{name}"
+    await operator.call("sessions.create", key=key, agentId=agent, label=word)
+    await operator.tell("chat.send", {"sessionKey": key, "message": word, "idempotencyKey": run})
+    await operator.call("chat.inject", sessionKey=other, message=word)
+    injected = await operator.call("chat.inject", sessionKey=key, message=word)
+    found = await operator.call("sessions.describe", key=key)
+    return {
+        "session-key": (key, other),
+        "session-id": (found["session"]["sessionId"],),
+        "run-id": (run,),
+        "idempotency-key": (run,),
+        "message-id": (injected["messageId"],),
+    }
+
+
+async def _kettle(operator: Ear, node: Ear, node_id: str, word: str) -> dict[str, tuple[str, ...]]:
+    """A paired node that is asked something it does not answer, and another that waits."""
+    asked = await operator.call("node.pair.request", nodeId=node_id, displayName=word)
+    await operator.call("node.pair.approve", requestId=asked["request"]["requestId"])
+    waits = await operator.call("node.pair.request", nodeId=f"spare-{node_id}", displayName=word)
+    await operator.ask(
+        "node.invoke",
+        nodeId=node_id,
+        command="boil",
+        params={"what": word},
+        timeoutMs=600_000,
+        idempotencyKey=f"boil-for-{node_id}",
+    )
+    invoke = (await node.event("node.invoke.request"))["payload"]
+    queued = await operator.call("node.pending.enqueue", nodeId=node_id, type="status.request")
+    return {
+        "node-id": (node_id,),
+        "pair-request-id": (waits["request"]["requestId"],),
+        "invoke-id": (invoke["id"],),
+        "work-id": (queued["queued"]["id"],),
+    }

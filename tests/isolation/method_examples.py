@@ -1,0 +1,201 @@
+"""One request for every method that its rightful caller gets an answer to.
+
+Without it a refusal would prove little: a request may be refused for being
+malformed. The suite fails for a method that has no example here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Stands for something of the tenant that calls."""
+
+    kind: str
+    place: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Stands for a text that was never sent before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Stands for a part of what the call before answered."""
+
+    path: str
+
+
+Call = tuple[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Example:
+    params: Mapping[str, Any] = field(default_factory=dict)
+    before: tuple[Call, ...] = ()  # by an operator of the tenant
+    without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For a parameter that stands in for others: which ones."""
+    is_answered_by_node: bool = False
+
+
+_AGENT, _KEY, _NODE = Own("agent-id"), Own("session-key"), Own("node-id")
+_TENANT, _FRESH, _DEVICE = Own("tenant-id"), Fresh(), Own("device-id")
+_OF_TENANT = Example({"tenantId": _TENANT})
+_OF_KEY = Example({"key": _KEY})
+_TRANSCRIPT = '{"type":"message","message":{"role":"user","content":"hi"}}\n'
+_HEADER = '{"type":"session","version":3,"id":"x","timestamp":"2026-11-21T12:00:00Z"}\n'
+_READ_CONFIG: Call = ("config.get", {})
+_CONFIG = {"raw": '{"defaults": {"session": {"history_tokens": 9000}}}', "baseHash": Took("hash")}
+
+EXAMPLES: Mapping[str, Example] = {
+    "admin.resources.history": Example(),
+    "admin.resources.system": Example(),
+    "admin.resources.tenants": Example(),
+    "agent": Example(
+        {"message": "hi", "idempotencyKey": _FRESH},
+        without={"execApprovalFollowupExpectedSessionId": ()},
+    ),
+    "agent.identity.get": Example({"agentId": _AGENT}, without={"sessionKey": ("agentId",)}),
+    "agent.wait": Example({"runId": Own("run-id"), "timeoutMs": 0}),
+    "agents.create": Example({"name": "Passer-by"}),
+    "agents.delete": Example({"agentId": _AGENT}),
+    "agents.files.get": Example({"agentId": _AGENT, "name": Own("file-name")}),
+    "agents.files.list": Example({"agentId": _AGENT}),
+    "agents.files.set": Example(
+        {"agentId": _AGENT, "name": Own("file-name"), "content": "changed"}
+    ),
+    "agents.list": Example(),
+    "agents.update": Example({"agentId": _AGENT, "name": "Changed"}),
+    "chat.abort": Example({"sessionKey": _KEY}),
+    "chat.history": Example({"sessionKey": _KEY}),
+    "chat.inject": Example({"sessionKey": _KEY, "message": "hi"}),
+    "chat.message.get": Example({"sessionKey": _KEY, "messageId": Own("message-id")}),
+    "chat.metadata": Example(),
+    "chat.send": Example({"sessionKey": _KEY, "message": "hi", "idempotencyKey": _FRESH}),
+    "chat.startup": Example({"sessionKey": _KEY}),
+    "commands.list": Example(),
+    "config.apply": Example(_CONFIG, before=(_READ_CONFIG,)),
+    "config.get": Example(),
+    "config.patch": Example(_CONFIG, before=(_READ_CONFIG,)),
+    "config.schema": Example(),
+    "config.schema.lookup": Example({"path": "defaults"}),
+    "config.set": Example(_CONFIG, before=(_READ_CONFIG,)),
+    "device.pair.approve": Example({"requestId": Own("pair-request-id", 1)}),
+    "device.pair.list": Example(),
+    "device.pair.reject": Example({"requestId": Own("pair-request-id", 1)}),
+    "device.pair.remove": Example({"deviceId": _DEVICE}),
+    "device.pair.rename": Example({"deviceId": _DEVICE, "label": "changed"}),
+    "device.token.revoke": Example({"deviceId": _DEVICE, "role": "operator"}),
+    "device.token.rotate": Example({"deviceId": _DEVICE, "role": "operator"}),
+    "health": Example(),
+    "last-heartbeat": Example(),
+    "logs.tail": Example(),
+    "message.action": Example(
+        {
+            "channel": "webchat",
+            "action": "send",
+            "params": {"to": _KEY, "message": "hi"},
+            "idempotencyKey": _FRESH,
+        }
+    ),
+    "models.authStatus": Example(),
+    "models.list": Example(),
+    "node.describe": Example({"nodeId": _NODE}),
+    "node.event": Example({"event": "chat.subscribe", "payload": {"sessionKey": _KEY}}),
+    "node.invoke": Example(
+        {"nodeId": _NODE, "command": "boil", "idempotencyKey": _FRESH, "timeoutMs": 5_000},
+        is_answered_by_node=True,
+    ),
+    "node.invoke.result": Example({"id": Own("invoke-id"), "nodeId": _NODE, "ok": True}),
+    "node.list": Example(),
+    "node.pair.approve": Example({"requestId": Own("pair-request-id")}),
+    "node.pair.list": Example(),
+    "node.pair.reject": Example({"requestId": Own("pair-request-id")}),
+    "node.pair.remove": Example({"nodeId": _NODE}),
+    "node.pair.request": Example({"nodeId": "newcomer", "displayName": "Newcomer"}),
+    "node.pair.verify": Example({"nodeId": _NODE, "token": "guessed"}),
+    "node.pending.ack": Example({"ids": [Own("work-id")]}),
+    "node.pending.drain": Example(),
+    "node.pending.enqueue": Example({"nodeId": _NODE, "type": "status.request"}),
+    "node.pending.pull": Example(),
+    "node.rename": Example({"nodeId": _NODE, "displayName": "changed"}),
+    "send": Example({"to": _KEY, "message": "hi", "idempotencyKey": _FRESH}),
+    "sessions.abort": Example({"key": _KEY}, without={"runId": ("key",)}),
+    "sessions.cleanup": Example(),
+    "sessions.compact": Example({"key": _KEY, "maxLines": 1}),
+    "sessions.create": Example({"key": "agent:main:new-one"}),
+    "sessions.delete": _OF_KEY,
+    "sessions.describe": Example(
+        {"key": _KEY, "includeDerivedTitles": True, "includeLastMessage": True}
+    ),
+    "sessions.export": Example({"key": _KEY}, without={"sessionId": ("key",)}),
+    "sessions.get": Example({"key": _KEY}, without={"sessionKey": ("key",)}),
+    "sessions.groups.list": Example(),
+    "sessions.import": Example({"content": _HEADER + _TRANSCRIPT}),
+    "sessions.list": Example(
+        {"includeLastMessage": True, "includeDerivedTitles": True, "archived": "all"}
+    ),
+    "sessions.messages.subscribe": _OF_KEY,
+    "sessions.messages.unsubscribe": _OF_KEY,
+    "sessions.patch": Example({"key": _KEY, "label": "changed"}),
+    "sessions.preview": Example({"keys": [_KEY]}),
+    "sessions.reset": _OF_KEY,
+    "sessions.resolve": Example(
+        {"key": _KEY},
+        without={"sessionId": ("key",), "shortId": ("key",), "reference.key": ("key",)},
+    ),
+    "sessions.search": Example({"query": "hi"}),
+    "sessions.send": Example({"key": _KEY, "message": "hi", "idempotencyKey": _FRESH}),
+    "sessions.subscribe": Example({"limit": 9}),
+    "sessions.unsubscribe": Example(),
+    "sessions.usage": Example(),
+    "sessions.usage.logs": _OF_KEY,
+    "sessions.usage.timeseries": _OF_KEY,
+    "set-heartbeats": Example({"enabled": False}),
+    "status": Example(),
+    "system-event": Example({"text": "hi"}),
+    "system-presence": Example(),
+    "tenants.create": Example({"tenantId": "newcomer"}),
+    "tenants.delete": Example({"tenantId": _TENANT, "confirm": True}),
+    "tenants.get": _OF_TENANT,
+    "tenants.list": Example(),
+    "tenants.quota.status": _OF_TENANT,
+    "tenants.quota.update": Example({"tenantId": _TENANT, "quotas": {"terminals": 9}}),
+    "tenants.rotate": Example({"tenantId": _TENANT, "grace": "1m"}),
+    "tenants.update": Example({"tenantId": _TENANT, "displayName": "changed"}),
+    "tenants.usage": _OF_TENANT,
+    "tenants.usage.history": _OF_TENANT,
+    "tokens.create": Example({"tenantId": _TENANT, "label": "more"}),
+    "tokens.list": _OF_TENANT,
+    "tokens.revoke": Example({"tenantId": _TENANT, "tokenId": Own("token-id")}),
+    "usage.cost": Example(),
+    "usage.status": Example(),
+    "users.self": Example(),
+    "voicewake.get": Example(),
+    "voicewake.set": Example({"triggers": ["hello"]}),
+}
+
+_numbers = count(10_000)
+
+
+def filled(template: Any, things: Mapping[str, tuple[str, ...]], took: Any = None) -> Any:
+    """``template`` with what its placeholders stand for."""
+    match template:
+        case Own():
+            return things[template.kind][template.place]
+        case Fresh():
+            return f"fresh-{next(_numbers)}"
+        case Took():
+            for step in template.path.split("."):
+                took = took[step]
+            return took
+        case dict():
+            return {name: filled(value, things, took) for name, value in template.items()}
+        case list():
+            return [filled(value, things, took) for value in template]
+        case _:
+            return template

@@ -1,0 +1,87 @@
+"""Finds, in the registry, every parameter by which a request names something."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from appliance.transports.rpc.method import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """``path`` as in ``reference.key``; a list is its items (``keys.[]``)."""
+
+    method: str
+    path: str
+    kind: str | None
+
+    @property
+    def name(self) -> str:
+        return [step for step in self.path.split(".") if step != "[]"][-1]
+
+    @property
+    def looks_like_a_name(self) -> bool:
+        """Whether it is called as things that name others are: ``…Id``, ``key``, ``…Ids``."""
+        name = self.name.removesuffix("s")
+        return name.endswith(("Id", "Key", "ID")) or name in {"id", "key"}
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def texts_of(method: Method) -> list[Parameter]:
+    """Every text in the params of ``method``, however deep."""
+    found = _walk(inspect.type_info(method.params), "", None)
+    return [Parameter(method.name, path, kind) for path, kind in dict.fromkeys(found)]
+
+
+def named(method: Method) -> list[Parameter]:
+    return [parameter for parameter in texts_of(method) if parameter.kind is not None]
+
+
+def put(params: dict[str, Any], path: str, value: str) -> None:
+    """Set what ``path`` means in ``params``."""
+    step, _, rest = path.partition(".")
+    if not rest:
+        params[step] = value
+    elif rest == "[]":
+        params[step] = [value]
+    else:
+        inner = dict(params.get(step) or {})
+        put(inner, rest, value)
+        params[step] = inner
+
+
+def _walk(
+    kind: inspect.Type, path: str, name: str | None
+) -> Iterator[tuple[str, str | None]]:
+    match kind:
+        case inspect.Metadata():
+            yield from _walk(kind.type, path, (kind.extra or {}).get("kind", name))
+        case inspect.UnionType():
+            for each in kind.types:
+                yield from _walk(each, path, name)
+        case (
+            inspect.ListType()
+            | inspect.SetType()
+            | inspect.FrozenSetType()
+            | inspect.VarTupleType()
+        ):
+            yield from _walk(kind.item_type, f"{path}.[]", name)
+        case inspect.TupleType():
+            for each in kind.item_types:
+                yield from _walk(each, f"{path}.[]", name)
+        case inspect.DictType():
+            yield from _walk(kind.value_type, f"{path}.*", name)
+        case inspect.StructType():
+            for field in kind.fields:
+                yield from _walk(field.type, f"{path}.{field.encode_name}".lstrip("."), None)
+        case inspect.StrType():
+            yield path, name
+
+
+def has_required(params: type[msgspec.Struct]) -> bool:
+    return any(field.required for field in msgspec.structs.fields(params))
