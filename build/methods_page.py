@@ -55,8 +55,8 @@ connection may call.
 
 Each method says who may call it, which *operator scope* the connection needs, what the *token*
 must cover, and under which action it is *audited*. Names, types and limits below are checked;
-unknown parameters are refused. `?` marks what may be left out. Times that end in `Ms`, and `ts`,
-are milliseconds (since 1970 where they are moments).
+unknown parameters are refused unless a method says otherwise. `?` marks what may be left out.
+Times that end in `Ms`, and `ts`, are milliseconds (since 1970 where they are moments).
 """
 
 _NAMES = {"string": "text", "object": "object", "array": "list", "null": "null"}
@@ -103,10 +103,11 @@ class Shapes:
             kinds = [each for each in schema["anyOf"] if not (optional and _is_null(each))]
             return " or ".join(dict.fromkeys(self.type(each) for each in kinds))
         if "enum" in schema:
-            return " or ".join(f"`{value}`" for value in schema["enum"])
+            return " or ".join(f"`{_json(value)}`" for value in schema["enum"])
         kind = schema.get("type")
         if kind == "array":
-            return f"list{self._of(schema.get('items'))}{_limits(schema, 'Items')}"
+            count = _limits(schema, "Items").removeprefix(", ")
+            return f"list{count and f' ({count})'}{self._of(schema.get('items'))}"
         if kind == "object":
             return f"object{self._of(schema.get('additionalProperties'))}"
         if kind is None:
@@ -217,9 +218,14 @@ def _answer(schema: Schema | None, shapes: Shapes) -> str:
 def _default(schema: Schema) -> str:
     """The value of what is left out, if it says more than that it is nothing."""
     value = schema.get("default")
-    if isinstance(value, bool):
-        return f"default `{str(value).lower()}`"
-    return f"default `{value}`" if isinstance(value, int | float | str) and value != "" else ""
+    if not isinstance(value, int | float | str) or value == "":
+        return ""
+    return f"default `{_json(value)}`"
+
+
+def _json(value: object) -> str:
+    """A value as a client writes it, without the quotes of a text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _description(schema: Schema) -> str:
@@ -240,6 +246,8 @@ def _limits(schema: Schema, unit: str) -> str:
     if unit and not least:
         least = None
     noun = {"Length": " characters", "Items": "", "": ""}[unit]
+    if least is not None and least == most:
+        return f", {least:,}{noun}"
     if least is not None and most is not None:
         return f", {least:,} to {most:,}{noun}"
     if most is not None:

@@ -25,7 +25,15 @@ MANIFESTS = ("package.json", "package-lock.json")
 
 # Scripts of packages are other people's programs; those we need work without. Peers are what an
 # application may add, such as 700 MB of CUDA kernels.
-NPM = ("npm", "ci", "--ignore-scripts", "--omit=peer", "--no-audit", "--no-fund", "--loglevel=error")
+NPM = (
+    "npm",
+    "ci",
+    "--ignore-scripts",
+    "--omit=peer",
+    "--no-audit",
+    "--no-fund",
+    "--loglevel=error",
+)
 
 
 class InstallFailed(Exception):

@@ -50,9 +50,10 @@ from appliance.transports.rpc.permissions import Permissions
 from appliance.transports.rpc.services import RpcServices
 from appliance.transports.rpc.table import METHODS
 from appliance.transports.websocket.connection import Connection
+from appliance.transports.websocket.device_tokens import DeviceTokenDoor
 from appliance.transports.websocket.door import DoorParts, WebSocketDoor
 from appliance.transports.websocket.handshake import Handshake
-from appliance.transports.websocket.hello import DeviceTokenDoor, Hello
+from appliance.transports.websocket.hello import Hello
 from appliance.transports.websocket.throttle import LoginThrottle
 
 # Databases, providers and HTTP need some while every client has one.
@@ -161,7 +162,7 @@ class WebSocketParts:
                 handshake=Handshake(
                     access=base.access,
                     device_tokens=DeviceTokenDoor(
-                        self.services.devices.credentials,
+                        self.services.devices,
                         base.supervisor,
                         holds=base.registry.__contains__,
                     ),

@@ -30,7 +30,7 @@ from appliance.model.session_keys import SessionKey
 from appliance.services.chat_commands import ChatCommands, Follow, Reply
 from appliance.services.chat_events import RunReporter
 from appliance.services.chat_notes import ChatNotes, Delivered, note_exchange
-from appliance.services.chat_tasks import ChattingTenant, Prompt, RunTask
+from appliance.services.chat_tasks import ChattingTenant, Prompt, RunTask, waiting_message
 from appliance.services.chat_turns import ChatTurns
 from appliance.services.runs import ActiveRun, RunOutcome
 from appliance.services.turns import model_of
@@ -75,6 +75,9 @@ class Message:
     model: str | None = None
     system: str = ""
     has_commands: bool = True  # False: text that looks like a command is a message
+    # The id that the session must have, by the names of the fields that say so.
+    expected_sessions: Mapping[str, str] = field(default_factory=dict)
+    stays_in_session: bool = False  # also where its time is over
     meta: dict[str, object] = field(default_factory=dict)
 
 
@@ -112,17 +115,17 @@ class ChatService:
         message: Message,
         *,
         space: str = "chat",
-        acknowledge: Callable[[Taken], None] | None = None,
+        acknowledge: Callable[[Taken], None],
     ) -> Taken:
         """Take a message; its run goes on after this returns.
 
-        ``acknowledge`` is told before the run's first event; without it the
-        events follow a moment after this has returned.
+        ``acknowledge`` is told of a run that this begins, before its first event.
 
         Raises :exc:`InvalidRequest` for what cannot be sent, a key that was
-        used for something else included; :exc:`Forbidden` where the session's
-        policy forbids it; :exc:`ModelUnknown`; :exc:`RateLimited`. Cancelled,
-        it leaves a run that was begun alone.
+        used for something else and a session that is not the expected one
+        included; :exc:`Forbidden` where the session's policy forbids it;
+        :exc:`ModelUnknown`; :exc:`RateLimited`. Cancelled, it leaves a run that
+        was begun alone.
         """
         text = clean_text(message.text)
         parts = await _parts(message.attachments)
@@ -137,7 +140,7 @@ class ChatService:
         model_of(tenant, key.agent, message.model)
         if message.has_commands and not parts and is_stop(text):
             return self._stop(tenant, store, message, key, space=space)
-        session = await self.policy.resolve(tenant, key, now=self._clock())
+        session = await self._session(tenant, store, key, message)
         if not self.policy.may_send(tenant, key, session):
             raise Forbidden("send blocked by session policy")
         # Nothing waits from here to the run's begin: what arrives twice at once is one.
@@ -183,18 +186,14 @@ class ChatService:
         if session is None or session.facts.get("lastChannel") is None:
             store.note_facts(key, _WEBCHAT, now=now)
         taken = Taken(run_id=run_id, status="started", accepted_at=now)
-        acknowledged = trio.Event()
-        self._announce(tenant, task, acknowledged)
         try:
             await store.durable()
-            if acknowledge is not None:
-                acknowledge(taken)
-                task.reporter.release()
+            acknowledge(taken)
         except ApplianceError:
             run.cancel("storage")  # what cannot be kept is not answered
             raise
         finally:
-            acknowledged.set()
+            task.reporter.release()
         return taken
 
     async def abort(
@@ -267,6 +266,20 @@ class ChatService:
 
     # How a message is taken
 
+    async def _session(
+        self, tenant: ChattingTenant, store: SessionStore, key: SessionKey, message: Message
+    ) -> Session | None:
+        """The session as the message finds it; it may have begun anew for this one."""
+        session = store.find(key)
+        for field_name, expected in message.expected_sessions.items():
+            if session is None or session.id != expected:
+                raise InvalidRequest.at(
+                    field_name, f"is not the session of {key.short} now", "read that and send again"
+                )
+        if message.stays_in_session:
+            return session
+        return await self.policy.resolve(tenant, key, now=self._clock())
+
     async def _replay(
         self, tenant: ChattingTenant, store: SessionStore, message: Message, seen: Seen
     ) -> Taken:
@@ -303,6 +316,7 @@ class ChatService:
     def _begin(self, tenant: ChattingTenant, task: RunTask, mode: QueueMode) -> None:
         """Let the run go ahead or wait in its session's line."""
         run, queue = task.run, tenant.config.defaults.session.queue
+        dropped: list[ActiveRun] = []
         policy = QueuePolicy(queue.debounce_ms / 1000, queue.cap, Drop(queue.drop))
         line = tenant.runs.line(run.key)
         limit = tenant.meter.limits.concurrent_sessions
@@ -322,13 +336,16 @@ class ChatService:
             at_once = run.place is not None and run.place.is_first
             if at_once and not task.prompt.compacts:
                 self._turns.accept(tenant, task)
+            else:
+                task.store.inbox.put(waiting_message(task))
             tenant.start(partial(self._turns.perform, tenant, task), caller=task.caller)
         except ApplianceError as error:
             self._turns.refuse(task, error)
             tenant.runs.withdraw(run)
             raise
-        for gone in dropped:
-            gone.cancel("dropped")
+        finally:
+            for gone in dropped:
+                gone.cancel("dropped")
 
     def _command(self, tenant: ChattingTenant, task: RunTask, command: Invocation) -> None:
         run, store = task.run, task.store
@@ -351,23 +368,6 @@ class ChatService:
                 task.text = text
                 task.finished = Finished(FinishReason.STOP, None)
                 self._turns.end(tenant, task, cancelled=False)
-
-    def _announce(self, tenant: ChattingTenant, task: RunTask, acknowledged: trio.Event) -> None:
-        """Let the run's events out once the request is answered."""
-
-        async def announce() -> None:
-            try:
-                await acknowledged.wait()
-                # Whoever awaits ``send`` answers in the scheduler's next step.
-                await trio.lowlevel.checkpoint()
-                await trio.lowlevel.checkpoint()
-            finally:
-                task.reporter.release()
-
-        try:
-            tenant.start(announce, caller=task.caller)
-        except ApplianceError:
-            task.reporter.release()
 
 
 async def _parts(attachments: Sequence[object]) -> list[Part]:

@@ -21,7 +21,8 @@ from appliance.services.chat_events import SILENT_REPLY, text_message
 from appliance.services.chat_tasks import RunTask
 from appliance.services.runs import RunOutcome
 from appliance.services.turns import TurnRecord, usage_of
-from appliance.storage.session_rows import Session
+from appliance.storage.inbox import Unanswered
+from appliance.storage.session_rows import RunStatus, Session
 
 
 def outcome_of(task: RunTask, *, cancelled: bool, now: datetime) -> RunOutcome:
@@ -58,6 +59,20 @@ def outcome_of(task: RunTask, *, cancelled: bool, now: datetime) -> RunOutcome:
     if cancelled:
         return replaced(status="aborted", stop_reason=task.why_cancelled())
     return replaced(status="error", error="the run failed; the log knows more")
+
+
+def unanswered(task: RunTask, outcome: RunOutcome) -> Unanswered | None:
+    """How to mark a message that waited until its run ended; None to let it go.
+
+    It goes only where somebody asked for that: a person who stopped the run, or
+    the queue's cap. It was acknowledged, so neither a failure nor a gateway that
+    shuts down makes it unsaid.
+    """
+    if outcome.status == "ok" or task.run.stop_reason:
+        return None
+    if outcome.status == "aborted":
+        return Unanswered(RunStatus.CANCELLED, outcome.stop_reason)
+    return Unanswered(RunStatus.FAILED, outcome.stop_reason or "error", outcome.error)
 
 
 def _model_facts(record: TurnRecord | None) -> dict[str, Any]:

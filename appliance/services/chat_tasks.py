@@ -16,8 +16,9 @@ from appliance.protocols.chat_request import ChatRequest
 from appliance.services.chat_events import RunReporter
 from appliance.services.compaction import TenantToCompact
 from appliance.services.runs import ActiveRun, RunBook
-from appliance.services.turns import TurnRecord, TurnRequest
-from appliance.storage.session_rows import Session
+from appliance.services.turns import Message, TurnRecord, TurnRequest
+from appliance.storage.inbox import WaitingMessage
+from appliance.storage.session_rows import MessageKind, Session
 from appliance.storage.sessions import SessionStore
 
 
@@ -47,11 +48,10 @@ class Prompt:
     compacts: bool = False  # the text tells what a summary must keep; nothing is answered
     meta: dict[str, object] = field(default_factory=dict)
 
-    def message(self, text: str) -> dict[str, object]:
-        if not self.parts:
-            return {"role": "user", "content": text}
-        words: list[Part] = [{"type": "text", "text": text}] if text else []
-        return {"role": "user", "content": [*words, *self.parts]}
+    @property
+    def said(self) -> str:
+        """What the person wrote."""
+        return f"/compact {self.text}".strip() if self.compacts else self.text
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,7 +83,36 @@ class RunTask:
         return "timeout" if late else "cancelled"
 
 
-def turn_request(task: RunTask, session: Session | None, text: str) -> TurnRequest:
+def user_message(text: str, parts: Sequence[Part]) -> dict[str, object]:
+    if not parts:
+        return {"role": "user", "content": text}
+    words: list[Part] = [{"type": "text", "text": text}] if text else []
+    return {"role": "user", "content": [*words, *parts]}
+
+
+def waiting_message(task: RunTask) -> WaitingMessage:
+    """What a run is to answer, to be kept until its turn has come."""
+    run, prompt = task.run, task.prompt
+    return WaitingMessage(
+        run_id=run.id,
+        space=task.space,
+        key=run.key,
+        message=user_message(prompt.said, prompt.parts),
+        kind=MessageKind.NOTE if prompt.compacts else MessageKind.MESSAGE,
+        meta=_meta(task),
+        credential=task.caller.credential,
+        request_id=task.caller.request_id,
+        received_at=run.accepted_at,
+    )
+
+
+def turn_request(
+    task: RunTask,
+    session: Session | None,
+    said: Message,
+    *,
+    answers: Sequence[str] = (),
+) -> TurnRequest:
     settings = {} if session is None else session.settings
     level = task.prompt.thinking or settings.get("thinkingLevel")
     system = [{"role": "system", "content": task.prompt.system}] if task.prompt.system else []
@@ -104,9 +133,14 @@ def turn_request(task: RunTask, session: Session | None, text: str) -> TurnReque
             prompt_bytes=0,
             body=body,
         ),
-        messages=[task.prompt.message(text)],
+        messages=[said],
         keeps_history=True,
         model=chosen if isinstance(chosen, str) and chosen else None,
         source=task.space,
-        meta={"idempotencyKey": task.run.id} | task.prompt.meta,
+        meta=_meta(task),
+        answers=answers,
     )
+
+
+def _meta(task: RunTask) -> dict[str, object]:
+    return {"idempotencyKey": task.run.id} | task.prompt.meta

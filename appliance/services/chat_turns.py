@@ -17,11 +17,12 @@ from appliance.model.errors import (
 )
 from appliance.model.message_queue import batch_text
 from appliance.services.chat_notes import note_exchange
-from appliance.services.chat_outcomes import footer, outcome_of, shown
-from appliance.services.chat_tasks import ChattingTenant, RunTask, turn_request
+from appliance.services.chat_outcomes import footer, outcome_of, shown, unanswered
+from appliance.services.chat_tasks import ChattingTenant, RunTask, turn_request, user_message
 from appliance.services.compaction import Compactor, is_full
 from appliance.services.model_calls import OpenCall
-from appliance.services.turns import TurnRecord, Turns, model_of
+from appliance.services.runs import ActiveRun
+from appliance.services.turns import TurnRecord, TurnRequest, Turns, model_of
 from appliance.storage.session_rows import Session
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,30 @@ class ChatTurns:
         self._compactor = compactor
         self._clock = clock
 
-    def accept(
-        self, tenant: ChattingTenant, task: RunTask, *, text: str | None = None
-    ) -> TurnRecord:
+    def accept(self, tenant: ChattingTenant, task: RunTask) -> TurnRecord:
         """Store what was said. Raises :exc:`ModelUnknown` before anything is stored."""
+        said = user_message(task.prompt.text, task.prompt.parts)
+        return self._accept(tenant, task, turn_request(task, task.store.find(task.run.key), said))
+
+    def _accept_waiting(
+        self,
+        tenant: ChattingTenant,
+        task: RunTask,
+        followers: Sequence[ActiveRun],
+        lost: Sequence[str],
+    ) -> TurnRecord:
+        """The same for what waited in the inbox, along with what ``followers`` said."""
+        runs = [task.run, *followers]
+        said = user_message(
+            batch_text([run.subject.text for run in runs], lost),
+            [part for run in runs for part in run.subject.parts],
+        )
+        session = task.store.find(task.run.key)
+        answers = [run.id for run in runs]
+        return self._accept(tenant, task, turn_request(task, session, said, answers=answers))
+
+    def _accept(self, tenant: ChattingTenant, task: RunTask, turn: TurnRequest) -> TurnRecord:
         key, store = task.run.key, task.store
-        said = task.prompt.text if text is None else text
-        turn = turn_request(task, store.find(key), said)
         record = self._turns.accept(tenant, store, task.caller, turn)
         record.cancelled_by = task.why_cancelled
         task.turn, task.record = turn, record
@@ -105,8 +123,7 @@ class ChatTurns:
             elif task.record is not None:
                 await self._answer(tenant, task, task.record)
             else:
-                texts = [task.prompt.text, *(follower.subject.text for follower in followers)]
-                record = self.accept(tenant, task, text=batch_text(texts, lost))
+                record = self._accept_waiting(tenant, task, followers, lost)
                 with self._turns.recorded(task.store, record):
                     await self._answer(tenant, task, record)
 
@@ -154,14 +171,16 @@ class ChatTurns:
             model=task.prompt.model,
             progress=task.reporter,
         )
-        said = f"/compact {task.prompt.text}".strip()
         answer = (
             f"Compacted {done.replaced} messages: about {done.tokens_before} tokens before, "
             f"{done.tokens_after} now."
             if done.happened
             else "There is nothing to compact yet."
         )
-        note_exchange(task.store, task.run.key, said, answer, run_id=task.run.id, now=self._clock())
+        note_exchange(
+            task.store, task.run.key, task.prompt.said, answer, run_id=task.run.id,
+            now=self._clock(),
+        )  # fmt: skip
         task.text = answer
         task.finished = Finished(FinishReason.STOP, None)
 
@@ -175,7 +194,10 @@ class ChatTurns:
             kept = outcome
             if len(outcome.text) > _LONGEST_KEPT:
                 kept = msgspec.structs.replace(outcome, text=outcome.text[:_LONGEST_KEPT])
-            task.store.requests.finish(task.space, task.run.id, kept.encoded(), now=self._clock())
+            task.store.requests.finish(
+                task.space, task.run.id, kept.encoded(), now=self._clock(),
+                unanswered=unanswered(task, outcome),
+            )  # fmt: skip
         except ApplianceError as error:
             # The disk is full or broken: its clients are told nevertheless.
             log.warning("the outcome of a run is not kept", extra={"reason": error.detail})

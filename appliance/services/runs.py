@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import msgspec
 import trio
 
+from appliance.model.chat_attachments import Part
 from appliance.model.errors import InvalidRequest
 from appliance.model.message_queue import Backlog, Placing, QueueMode, QueuePolicy, Waiting, place
 from appliance.model.session_keys import SessionKey
@@ -53,10 +54,12 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class Subject(Protocol):
-    """What a run is about; its text is what collected messages are made of."""
+    """What a run is about, of which collected messages are made."""
 
     @property
     def text(self) -> str: ...
+    @property
+    def parts(self) -> Sequence[Part]: ...
 
 
 @dataclass(eq=False, slots=True)

@@ -68,6 +68,7 @@ class TurnRequest:
     source: str = "http"
     run_id: str | None = None
     meta: Mapping[str, object] | None = None  # kept with what the user said
+    answers: Sequence[str] = ()  # runs whose messages waited in the inbox and are said here
 
 
 class TurnSink(Protocol):
@@ -160,6 +161,7 @@ class Turns:
             run_id=turn.run_id,
             meta=turn.meta,
             source=turn.source,
+            answers=turn.answers,
         )
 
     @contextmanager

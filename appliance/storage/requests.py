@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 import msgspec
 
 from appliance.model.periods import from_ns, to_ns
+from appliance.storage import inbox
 from appliance.storage.connection import Connection
 from appliance.storage.database import Database
+from appliance.storage.inbox import Unanswered
 from appliance.storage.session_rows import require_unicode
 
 MOST_REQUESTS = 10_000
@@ -91,11 +93,26 @@ class RequestLog:
         self._number = self._database.write(insert)
         return None
 
-    def finish(self, space: str, key: str, outcome: bytes, *, now: datetime) -> bool:
-        """Keep the answer for whoever asks again; False if the request is not known."""
-        del now  # it is kept from its beginning on
+    def finish(
+        self,
+        space: str,
+        key: str,
+        outcome: bytes,
+        *,
+        now: datetime,
+        unanswered: Unanswered | None = None,
+    ) -> bool:
+        """Keep the answer for whoever asks again; False if the request is not known.
+
+        A message of it that still waits in the inbox leaves that: into the
+        transcript if it is ``unanswered``, else for good.
+        """
 
         def update(tx: Connection) -> bool:
+            if unanswered is None:
+                inbox.drop(tx, space, key)
+            else:
+                inbox.leave(tx, space, key, unanswered, now_ns=to_ns(now))
             tx.execute(
                 "UPDATE requests SET outcome = ?, interrupted = 0 WHERE space = ? AND key = ?",
                 (outcome, space, key),
@@ -106,8 +123,13 @@ class RequestLog:
 
     def forget(self, space: str, key: str) -> None:
         """Let the key be used anew: the request was refused before it did anything."""
+
+        def clear(tx: Connection) -> None:
+            tx.execute(_FORGET, (space, key))
+            inbox.drop(tx, space, key)
+
         self._number = None
-        self._database.write(lambda tx: tx.execute(_FORGET, (space, key)).fetchall())
+        self._database.write(clear)
 
     def find(self, space: str, key: str) -> Seen | None:
         """What is known of a request, however old it is."""

@@ -12,6 +12,7 @@ from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
 from appliance.storage import transcripts
 from appliance.storage.connection import Connection
+from appliance.storage.session_changes import open_session
 from appliance.storage.session_rows import Run, RunRecord, RunStatus, encode, whole
 
 LONGEST_TITLE = 80  # characters
@@ -33,6 +34,18 @@ RETURNING id, public_id, messages
 _BEGIN = """
 INSERT INTO runs (id, session, request_id, model, status, started_ns, source)
 VALUES (?, ?, ?, ?, 'running', ?, ?) ON CONFLICT (id) DO NOTHING
+"""
+# "Answered" says that it is part of the conversation.
+_LEAVE = """
+INSERT INTO runs (id, session, request_id, model, status, answered, started_ns, ended_ns, source,
+                  error)
+VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?)
+"""
+_SPOKEN = """
+UPDATE sessions SET title = CASE WHEN title = '' THEN :title ELSE title END,
+                    updated_ns = max(updated_ns, :now),
+                    interaction_ns = max(coalesce(interaction_ns, 0), :now)
+WHERE id = :session
 """
 _FINISH = """
 UPDATE runs SET status = ?, answered = ?, ended_ns = ?, input_tokens = ?, output_tokens = ?,
@@ -109,6 +122,35 @@ def begin(
             tx, session, role=role, message=text, now_ns=now_ns, run=run_id, meta=meta
         )
     return Run(run_id, session, str(public_id), msgspec.convert(seq, int) + 1)
+
+
+def leave(
+    tx: Connection,
+    key: SessionKey,
+    beginning: Beginning,
+    *,
+    request_id: str,
+    source: str,
+    status: RunStatus,
+    error: str,
+    said_ns: int,
+    now_ns: int,
+) -> None:
+    """Keep what was said and is not answered; the next turn sees it all the same."""
+    session = open_session(tx, key, model="", facts={}, now_ns=said_ns)
+    tx.execute(_SPOKEN, {"title": beginning.title, "now": said_ns, "session": session.number})
+    run_id = new_id("run")
+    # fmt: off
+    tx.execute(_LEAVE, (
+        run_id, session.number, request_id, session.model, status.value, said_ns, now_ns, source,
+        whole(error),
+    ))
+    # fmt: on
+    for role, text in beginning.said:
+        transcripts.append(
+            tx, session.number, role=role, message=text, now_ns=said_ns, run=run_id,
+            meta=beginning.meta,
+        )  # fmt: skip
 
 
 def finish(

@@ -3,7 +3,8 @@
 A message is kept as the JSON it arrived as, so a transcript gives back every
 text and every field. A run is one turn: what the user said and, if it came to
 one, the answer. A process that dies leaves runs ``running``; whoever opens the
-store next marks them ``crashed``.
+store next marks them ``crashed``, and puts what still waited to be answered
+where it was said.
 
 A key leads to one live session. A reset archives that one, whole and with its
 id, and begins another under the key.
@@ -20,6 +21,7 @@ from appliance.model.periods import to_ns
 from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
 from appliance.storage import (
+    inbox,
     runs,
     session_changes,
     session_context,
@@ -29,6 +31,7 @@ from appliance.storage import (
 )
 from appliance.storage.connection import Connection, DatabaseRoot
 from appliance.storage.database import Database
+from appliance.storage.inbox import Inbox
 from appliance.storage.requests import RequestLog
 from appliance.storage.session_rows import (
     Context,
@@ -88,6 +91,7 @@ class SessionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.requests = RequestLog(database)
+        self.inbox = Inbox(database)
         self.durable = database.durable
         self.tend = database.tend
         self.close = database.close
@@ -98,6 +102,7 @@ class SessionStore:
         store = cls(await Database.open(root, FILE, SCHEMA))
         try:
             store.mark_crashed(now=now)
+            store.inbox.recover(now=now)
             store.requests.mark_interrupted()
             store.requests.prune_old(now)
         except BaseException:
@@ -127,24 +132,29 @@ class SessionStore:
         run_id: str | None = None,
         meta: Mapping[str, object] | None = None,
         source: str = "http",
+        answers: Sequence[str] = (),
     ) -> Run:
         """Store what was said, in a new session if there is none with this key.
 
         ``meta`` goes with what the user said. A ``run_id`` that an earlier run
         has gives way to a fresh one. With the source "heartbeat" the session
-        does not count as used; with that or "cron" no person has spoken.
+        does not count as used; with that or "cron" no person has spoken. What
+        waited in the inbox for the runs ``answers`` is what is said here.
 
         Raises :exc:`InvalidRequest` for text that is not Unicode.
         """
         beginning = runs.Beginning.of(messages, meta)
         if run_id is not None:
             require_unicode(run_id, field="run_id")
-        return self._database.write(
-            lambda tx: runs.begin(
+
+        def begin(tx: Connection) -> Run:
+            inbox.take(tx, answers)
+            return runs.begin(
                 tx, key, beginning, run_id=run_id, request_id=request_id, model=model,
                 source=source, now_ns=to_ns(now),
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+
+        return self._database.write(begin)
 
     def finish_run(
         self,
@@ -184,7 +194,8 @@ class SessionStore:
         """The latest turns that fit into ``limit_tokens``, oldest first.
 
         Turns are taken whole, so an answer never stands without its question.
-        What was never answered is not part of the conversation. What a summary
+        What was not answered is not part of the conversation, unless its turn
+        never came (``runs.leave``). What a summary
         stands for is replaced by it, as a message of the user.
         """
         return session_context.conversation(self.context(key, limit_tokens=limit_tokens))

@@ -20,12 +20,14 @@ in still comes through ASGI's ``receive``.
 import socket as sockets
 import struct
 from contextlib import suppress
+from io import StringIO
 from typing import Any
 
 import trio
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Request, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.typing import ASGISendEvent
 from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
@@ -60,7 +62,7 @@ class DoorWebSocket(WSStream):
         # of the connection's server.
         server = self.send.__self__.send.__self__  # type: ignore[attr-defined]
         self.socket = DoorSocket(self, server)
-        self._pieces: list[str] = []
+        self._pieces: StringIO | None = None  # of a message that is not complete
         self._length = 0
 
     async def handle(self, event: StreamEvent) -> None:
@@ -83,6 +85,16 @@ class DoorWebSocket(WSStream):
             await super().handle(event)
         except (LocalProtocolError, RemoteProtocolError):
             await self._hang_up(_PROTOCOL_ERROR, "")
+        except trio.ClosedResourceError:
+            pass  # the application ended while this waited for it
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        if message is None and self.app_put is not None:
+            # Nobody receives any more: whoever has something to hand over must
+            # neither wait for that nor begin to.
+            self.app_put.__self__.close()  # type: ignore[attr-defined]  # of a memory channel
+            self.app_put = None
+        await super().app_send(message)
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
@@ -93,7 +105,8 @@ class DoorWebSocket(WSStream):
                 if event.message_finished:
                     await self._put({"type": "websocket.receive", "bytes": b""})
             elif isinstance(event, Ping):
-                self.socket.write(self.connection.send(event.response()))
+                if self.connection.state is ConnectionState.OPEN:
+                    self.socket.pong(self.connection.send(event.response()))
             elif isinstance(event, CloseConnection):
                 await self._on_close(event)
                 return
@@ -103,19 +116,18 @@ class DoorWebSocket(WSStream):
         piece = event.data
         self._length += len(piece)
         if self._length > self.socket.most_bytes:
-            self._pieces.clear()
+            self._pieces = None
             await self._hang_up(_TOO_BIG, "the message is too large")
             return False
-        if event.message_finished and not self._pieces:
-            text = piece
-        else:
-            self._pieces.append(piece)
+        if self._pieces is not None or not event.message_finished:
+            # Not a list: a peer may cut a message into single characters.
+            self._pieces = self._pieces or StringIO(newline="")
+            self._pieces.write(piece)
             if not event.message_finished:
                 return True
-            text = "".join(self._pieces)
-            self._pieces.clear()
+            piece, self._pieces = self._pieces.getvalue(), None
         self._length = 0
-        await self._put({"type": "websocket.receive", "text": text})
+        await self._put({"type": "websocket.receive", "text": piece})
         return True
 
     async def _on_close(self, event: CloseConnection) -> None:
@@ -136,21 +148,23 @@ class DoorWebSocket(WSStream):
 
     async def _put(self, message: dict[str, Any]) -> None:
         if self.app_put is not None:
-            await self.app_put(message)
+            with suppress(trio.ClosedResourceError):  # the application ended meanwhile
+                await self.app_put(message)
 
 
 class DoorSocket:
     """Satisfies :class:`~appliance.transports.websocket.socket.Socket`."""
 
     __slots__ = (
-        "_aborted", "_flushing", "_receive", "_server", "_stream", "_waiting", "buffered",
-        "most_bytes",
+        "_aborted", "_flushing", "_pong", "_receive", "_server", "_stream", "_waiting",
+        "buffered", "most_bytes",
     )  # fmt: skip
 
     def __init__(self, stream: DoorWebSocket, server: Any) -> None:
         self._stream = stream
         self._server = server  # a DoorServer: the TCP stream and the connection's tasks
         self._waiting: list[bytes] = []
+        self._pong = b""  # to be sent after what waits
         self._flushing = False
         self._aborted = False
         self._receive: Receive | None = None
@@ -189,6 +203,16 @@ class DoorSocket:
         else:
             self.write(struct.pack("!BBQ", _TEXT, 127, length) + text)
 
+    def pong(self, frame: bytes) -> None:
+        """Answer a ping; of those that come faster than the peer reads, the latest.
+
+        RFC 6455 §5.5.3 allows that, and a flood of pings must not fill the memory.
+        """
+        if self._flushing:
+            self._pong = frame
+        else:
+            self.write(frame)
+
     def limit_messages(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
 
@@ -196,8 +220,8 @@ class DoorSocket:
         self.say_goodbye(code, reason)
         try:
             with trio.move_on_after(CLOSING_PATIENCE):
-                while (await self._receive())["type"] != "websocket.disconnect":  # type: ignore[misc]
-                    pass  # what the peer said before it heard us
+                while self._receive is not None and not self._stream.closed:
+                    await self._receive()  # what the peer said before it heard us
         finally:
             self.abort()
 
@@ -207,6 +231,7 @@ class DoorSocket:
         if stream.state is not ASGIWebsocketState.CONNECTED:
             return
         stream.state = ASGIWebsocketState.CLOSED
+        self._pong = b""
         short = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
         with suppress(LocalProtocolError):
             self.write(stream.connection.send(CloseConnection(code=code, reason=short)))
@@ -216,6 +241,7 @@ class DoorSocket:
             return
         self._aborted = True
         self._waiting.clear()
+        self._pong = b""
         self.buffered = 0
         transport = getattr(self._server.stream, "transport_stream", self._server.stream)
         if type(transport) is trio.SocketStream:
@@ -241,7 +267,7 @@ class DoorSocket:
 
     async def _flush(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting or self._pong:
                 data = self._next_piece()
                 await self._server.stream.send_all(data)
                 self.buffered = max(0, self.buffered - len(data))
@@ -252,6 +278,10 @@ class DoorSocket:
 
     def _next_piece(self) -> bytes:
         """The oldest part of the backlog; what is being written is still ``buffered``."""
+        if not self._waiting:
+            pong, self._pong = self._pong, b""
+            self.buffered += len(pong)
+            return pong
         first = self._waiting[0]
         if len(first) > _AT_ONCE:
             self._waiting[0] = first[_AT_ONCE:]

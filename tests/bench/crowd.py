@@ -96,9 +96,10 @@ class Crowd:
         return iter(self._peers.values())
 
     def enter(self, port: int, token: str | None, count: int) -> None:
-        """Bring ``count`` clients in, a few at a time. Those inside go on listening:
+        """Bring ``count`` clients in, a few at a time.
 
-        what they would not read the server had to keep, and that would count as its memory.
+        Those inside go on listening: what they did not read the server would have
+        to keep, and that would count as the memory of a connection.
         """
         coming = 0
         patience = perf_counter() + _TIMEOUT + count / 50

@@ -74,17 +74,25 @@ async def health_rates(bench: Bench) -> list[Row]:
         door = await stack.enter_async_context(bare_echo(bench, door=True))
         stock = await stack.enter_async_context(bare_echo(bench, door=False))
         token = gateway.state.tenants[0].token
-        asked = Party(gateway.server, lambda s: _ask(gateway.port, token, s))
-        at_door = Party(door.server, lambda s: _ask(door.port, None, s))
-        at_stock = Party(stock.server, lambda s: _ask(stock.port, None, s))
-        await take_turns(bench, asked, at_door, at_stock)
-    return _rows("health", "a request", 8_000, asked, at_door, at_stock)
+        parties = [
+            Party(server, await in_thread(lambda p=port, t=token: _askers(stack, p, t)))  # type: ignore[misc]
+            for server, port, token in (
+                (gateway.server, gateway.port, token),
+                (door.server, door.port, None),
+                (stock.server, stock.port, None),
+            )
+        ]
+        await take_turns(bench, *parties)
+    return _rows("health", "a request", 8_000, *parties)
 
 
-def _ask(port: int, token: str | None, seconds: float) -> tuple[int, float]:
-    with Crowd() as crowd:
-        crowd.enter(port, token, _CLIENTS)
-        return crowd.ask(_REQUEST, seconds=seconds)
+def _askers(
+    stack: AsyncExitStack, port: int, token: str | None
+) -> Callable[[float], tuple[int, float]]:
+    """Clients that are in until ``stack`` is left, and how to let them ask."""
+    crowd = stack.enter_context(Crowd())
+    crowd.enter(port, token, _CLIENTS)
+    return lambda seconds: crowd.ask(_REQUEST, seconds=seconds)
 
 
 async def handshake_rates(bench: Bench) -> list[Row]:

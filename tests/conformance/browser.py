@@ -4,11 +4,12 @@ import base64
 import itertools
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ class Page:
         """Return the expression's value once it is true."""
         with trio.move_on_after(patience):
             while True:
-                if value := await self.evaluate(f"(() => {{ try {{ return {expression} }} catch {{}} }})()"):
+                attempt = f"(() => {{ try {{ return {expression} }} catch {{}} }})()"
+                if value := await self.evaluate(attempt):
                     return value
                 await trio.sleep(0.1)
         picture = await self.screenshot(what)
@@ -135,44 +137,56 @@ class Page:
 @asynccontextmanager
 async def browser_page(program: str, pictures: Path) -> AsyncIterator[Page]:
     """A tab of a browser of its own, with a profile of its own."""
+    with running_browser(program) as profile:
+        url = await _first_tab(await _debugging_port(profile))
+        async with (
+            open_websocket_url(url, max_message_size=_MESSAGE_BYTES_MAX) as connection,
+            trio.open_nursery() as nursery,
+        ):
+            page = Page(connection, pictures)
+            nursery.start_soon(page.listen)
+            yield page
+            nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def running_browser(program: str) -> Iterator[Path]:
+    """A browser that nobody sees; yields its profile's folder."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [
-            program,
-            *("--headless", "--remote-debugging-port=0", f"--user-data-dir={profile}"),
-            *("--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio"),
-            # The pages under test come from us, and containers rarely allow a sandbox inside.
-            *(("--no-sandbox",) if os.geteuid() == 0 else ()),
-            # Nothing but the two servers under test is to be asked for anything.
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            *("--disable-background-networking", "--disable-component-update"),
-            "--window-size=1280,900",
-            "about:blank",
-        ]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [
+                program,
+                *("--headless", "--remote-debugging-port=0", f"--user-data-dir={profile}"),
+                *("--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio"),
+                # The pages under test are known, and a container rarely allows a sandbox inside.
+                *(("--no-sandbox",) if os.geteuid() == 0 else ()),
+                # Nothing but the servers under test is to be asked for anything.
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                *("--disable-background-networking", "--disable-component-update"),
+                "--window-size=1280,900",
+                "about:blank",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
-            port = await _debugging_port(Path(profile) / "DevToolsActivePort", process)
-            url = await _first_tab(port)
-            async with (
-                open_websocket_url(url, max_message_size=_MESSAGE_BYTES_MAX) as connection,
-                trio.open_nursery() as nursery,
-            ):
-                page = Page(connection, pictures)
-                nursery.start_soon(page.listen)
-                yield page
-                nursery.cancel_scope.cancel()
+            yield Path(profile)
         finally:
-            process.kill()
+            # The program is a script in some packages, and the browser is many processes anyway.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-async def _debugging_port(written: Path, process: "subprocess.Popen[bytes]") -> int:
+async def _debugging_port(profile: Path) -> int:
+    written = trio.Path(profile / "DevToolsActivePort")
     with trio.fail_after(_PATIENCE):
-        while not (written.exists() and (text := written.read_text())):
-            assert process.poll() is None, f"the browser left with {process.returncode}"
+        while True:
+            with suppress(FileNotFoundError):
+                if text := await written.read_text():
+                    return int(text.split("\n")[0])
             await trio.sleep(0.05)
-    return int(text.split("\n")[0])
 
 
 async def _first_tab(port: int) -> str:

@@ -15,7 +15,7 @@ from tests.stub_provider.server import StubProvider
 ADMIN_KEY = "admin:0123456789abcdef"
 
 CONFIG = """\
-server: {{bind: "127.0.0.1:0", drain_timeout: 2, body_timeout: 2}}
+server: {{bind: "127.0.0.1:0", drain_timeout: 2, body_timeout: 2, websocket: {websocket}}}
 providers:
   stub:
     dialect: openai
@@ -93,9 +93,17 @@ async def stub_port(nursery: trio.Nursery) -> AsyncIterator[int]:
 
 
 @pytest.fixture
-async def gateway(stub_port: int, tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Gateway]:
+def websocket_limits() -> str:
+    """What ``server.websocket`` says; tests that need other limits override it."""
+    return "{}"
+
+
+@pytest.fixture
+async def gateway(
+    stub_port: int, tmp_path: Path, nursery: trio.Nursery, websocket_limits: str
+) -> AsyncIterator[Gateway]:
     state_dir, config = tmp_path / "state", tmp_path / "config.yaml"
-    config.write_text(CONFIG.format(port=stub_port))
+    config.write_text(CONFIG.format(port=stub_port, websocket=websocket_limits))
     setup = Setup(
         state_dir=state_dir,
         config=config,

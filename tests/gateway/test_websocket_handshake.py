@@ -47,10 +47,12 @@ class Device:
         }
 
 
-async def connect_device(client: Client, device: Device, **auth: str) -> dict[str, Any]:
+async def connect_device(
+    client: Client, device: Device, *, scopes: list[str] | None = None, **auth: str
+) -> dict[str, Any]:
     nonce = (await client.event("connect.challenge"))["payload"]["nonce"]
     token = next(iter(auth.values()))
-    scopes = ["operator.read"]
+    scopes = scopes or ["operator.read"]
     hello: dict[str, Any] = await client.call(
         "connect",
         minProtocol=3,
@@ -398,3 +400,24 @@ async def test_json_rpc_without_a_token_is_refused(gateway: Gateway, acme: Tenan
         refused = await rpc(client, {"jsonrpc": "2.0", "id": 1, "method": "health"})
         assert refused["error"]["code"] == -32600
         assert (await client.closed())[0] == 1008
+
+
+async def test_a_device_that_wants_more_than_its_token_has_to_be_approved(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    device = Device()
+    async with dialled(gateway.port) as client:
+        token = (await connect_device(client, device, token=acme.token))["auth"]["deviceToken"]
+
+    async with connected(gateway.port, acme.token) as operator:
+        async with dialled(gateway.port) as client:
+            with pytest.raises(Refused, match="pairing required") as caught:
+                await connect_device(client, device, scopes=["operator.write"], token=token)
+        wanted = await operator.event("device.pair.requested", deviceId=device.id)
+        request_id = wanted["payload"]["requestId"]
+        assert caught.value.error["details"]["requestId"] == request_id
+        await operator.call("device.pair.approve", requestId=request_id)
+
+    async with dialled(gateway.port) as client:
+        hello = await connect_device(client, device, scopes=["operator.write"], token=token)
+        assert "operator.write" in hello["auth"]["scopes"]

@@ -93,6 +93,10 @@ class Client:
             reason = closed.reason
             return (1006, "") if reason is None else (reason.code, reason.reason or "")
 
+    def answered(self, request_id: str) -> int:
+        """How many answers to ``request_id`` came that nobody asked for yet."""
+        return len(self._answers.get(request_id, ()))
+
     def _sort(self, frame: dict[str, Any]) -> None:
         if frame["type"] == "event":
             self.events.append(frame)

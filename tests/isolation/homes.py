@@ -48,12 +48,12 @@ class Ear(Client):
                 continue
             answers.append(self.heard[-1].replace(f'"id":"{request_id}"', '"id":""', 1))
             payload = frame.get("payload")
-            status = payload.get("status") if isinstance(payload, dict) else None
-            if method == "agent" and status == "accepted":
+            told = payload if isinstance(payload, dict) else {}
+            if told.get("status") == "accepted":
                 continue
-            if method != "agent" and status == "started" or (payload or {}).get("runStarted"):
+            if told.get("status") == "started" or told.get("runStarted"):
                 # What comes next finds nothing under way.
-                await self.call("agent.wait", runId=payload["runId"], timeoutMs=10_000)
+                await self.call("agent.wait", runId=told["runId"], timeoutMs=10_000)
             return "\n".join(answers)
 
 

@@ -70,6 +70,7 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "agents.list": Example(),
     "agents.update": Example({"agentId": _AGENT, "name": "Changed"}),
+    "channels.status": Example(),
     "chat.abort": Example({"sessionKey": _KEY}),
     "chat.history": Example({"sessionKey": _KEY}),
     "chat.inject": Example({"sessionKey": _KEY, "message": "hi"}),

@@ -165,7 +165,12 @@ class ChatBench:
         self.tenant.books.config = parse_config(CONFIG + yaml, name="config")
 
     async def say(self, text: str, run: str = "r1", **more: Any) -> Taken:
-        return await self.chat.send(self.tenant, CALLER, saying(text, run, **more))
+        def acknowledge(taken: Taken) -> None:
+            assert self.ear.order(taken.run_id) == [], "the acknowledgement comes first"
+
+        return await self.chat.send(
+            self.tenant, CALLER, saying(text, run, **more), acknowledge=acknowledge
+        )
 
     async def run(self, text: str, run: str = "r1", **more: Any) -> Taken:
         """Say it and wait for the answer."""

@@ -58,7 +58,6 @@ async def test_a_message_is_acknowledged_then_answered_in_the_order_clients_know
 ) -> None:
     taken = await bench.say("hi")
     assert (taken.run_id, taken.status) == ("r1", "started")
-    assert bench.ear.heard("chat") == [], "the acknowledgement comes first"
 
     await bench.ended()
 

@@ -1,11 +1,13 @@
 """The runs of a tenant's agents: who is active, who waits, what ended lately."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from appliance.model.chat_attachments import Part
 from appliance.model.errors import InvalidRequest
 from appliance.model.message_queue import QueueMode, QueuePolicy
 from appliance.services.runs import KEPT_FOR, MOST_KEPT, ActiveRun, RunBook, RunLine, RunOutcome
@@ -17,6 +19,7 @@ from tests.services.chatting import MAIN
 @dataclass
 class Said:
     text: str
+    parts: Sequence[Part] = ()
 
 
 def run(number: int = 1) -> ActiveRun:

@@ -12,8 +12,10 @@ import apsw
 import httpx
 import openai
 import pytest
+import trio
 import yaml
 
+from tests.gateway.websocket import connected
 from tests.system.processes import (
     ADMIN_KEY,
     Gateway,
@@ -190,6 +192,39 @@ def test_nothing_acknowledged_is_lost_when_the_process_is_killed(launcher: Launc
     assert "remember the heron" in kept[0]
     assert answer in kept[1]
     assert "and the otter" in kept[2]
+
+
+def test_a_message_that_waits_for_an_answer_survives_when_the_process_is_killed(
+    launcher: Launcher,
+) -> None:
+    first = launcher.serve()
+    token = first.create_tenant()
+
+    async def say_two() -> None:
+        async with connected(first.port, token) as client:
+            await client.call("sessions.create", key="main", model="stub/fault-slow")
+            for run, text in (("r1", "remember the heron"), ("r2", "and the otter")):
+                taken = await client.call(
+                    "chat.send", sessionKey="main", message=text, idempotencyKey=run
+                )
+                assert taken["status"] == "started"
+            first.process.kill()
+
+    trio.run(say_two)
+    second = launcher.serve()
+
+    async def read() -> tuple[list[str], str]:
+        async with connected(second.port, token) as client:
+            page = await client.call("chat.history", sessionKey="main")
+            waited = await client.call("agent.wait", runId="r2")
+            said = [message["content"] for message in page["messages"]]
+            return [json.dumps(content) for content in said], waited["stopReason"]
+
+    said, stop_reason = trio.run(read)
+    assert len(said) == 2
+    assert "heron" in said[0]
+    assert "otter" in said[1]
+    assert stop_reason == "restart"
 
 
 def test_a_call_cut_off_by_a_crash_is_settled_at_the_next_start(launcher: Launcher) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import UNSET
 
 from appliance.model.chat_attachments import Part
-from appliance.model.errors import InvalidRequest, ModelUnknown, NotFound, PreconditionFailed
+from appliance.model.errors import InvalidRequest, ModelUnknown, NotFound
 from appliance.model.operator_scopes import OperatorScope
 from appliance.model.periods import to_ms
 from appliance.model.session_keys import DEFAULT_AGENT, SessionKey
@@ -30,6 +30,7 @@ from appliance.transports.rpc.chat_shapes import fingerprint, refuse_set
 from appliance.transports.rpc.method import Method, MethodCall
 
 WEBCHAT = "webchat"
+EXPLICIT = "explicit:"  # begins the key of a session that its caller gave an id
 
 
 async def agent(call: MethodCall[AgentParams]) -> AgentResult:
@@ -49,6 +50,8 @@ async def agent(call: MethodCall[AgentParams]) -> AgentResult:
         model=_model(params),
         system=params.extra_system_prompt or "",
         has_commands=False,
+        expected_sessions=_expected_sessions(params, key),
+        stays_in_session=params.expected_existing_session_id is not None,
     )
     taken = await call.services.chat.send(
         tenant,
@@ -170,29 +173,44 @@ def _refuse_foreign_engines(params: AgentParams) -> None:
 async def _session_of(call: MethodCall[AgentParams]) -> SessionKey:
     """By its key, else by its id, else the agent's main session."""
     params, tenant = call.params, call.awake
-    key: SessionKey | None = None
     if params.session_key is not None:
         key = call.session_key(params.session_key, agent=params.agent_id)
     elif params.session_id is not None:
-        store = await tenant.sessions()
-        found = store.find_by_id(params.session_id)
-        if found is None or found.archived_at is not None:
-            raise NotFound(f"No session found: {params.session_id}")
-        key = SessionKey.parse(found.key, tenant=tenant.id)
-    if key is None:
+        key = await _session_of_id(call, params.session_id)
+    else:
         key = call.session_key("main", agent=params.agent_id)
     try:
         agent_of(tenant, key.agent)
     except ModelUnknown:
         raise InvalidRequest(f'invalid agent params: unknown agent id "{key.agent}"') from None
-    if params.expected_existing_session_id is not None:
-        store = await tenant.sessions()
-        session = store.find(call.services.chat.policy.canonical(tenant, key))
-        if session is None or session.id != params.expected_existing_session_id:
-            raise PreconditionFailed(
-                "expectedExistingSessionId: the session was begun anew since; read it"
-            )
     return key
+
+
+async def _session_of_id(call: MethodCall[AgentParams], session_id: str) -> SessionKey:
+    """The session of this id, or one that the caller so names, as the ``openclaw`` CLI does."""
+    store = await call.awake.sessions()
+    found = store.find_by_id(session_id)
+    if found is None:
+        return call.session_key(
+            f"{EXPLICIT}{session_id.strip()}", field="sessionId", agent=call.params.agent_id
+        )
+    if found.archived_at is not None:
+        raise NotFound(f"No session found: {session_id}")
+    key = SessionKey.parse(found.key, tenant=call.awake.id)
+    if call.params.agent_id not in {None, key.agent}:
+        raise InvalidRequest.at("agentId", "is not the agent of sessionId", "leave it out")
+    return key
+
+
+def _expected_sessions(params: AgentParams, key: SessionKey) -> dict[str, str]:
+    expected: dict[str, str] = {}
+    named = params.session_id if params.session_key is not None else None
+    # Of a session that its caller gave an id, that stands in the key.
+    if named is not None and key.rest != f"{EXPLICIT}{named.strip().lower()}":
+        expected["sessionId"] = named
+    if params.expected_existing_session_id is not None:
+        expected["expectedExistingSessionId"] = params.expected_existing_session_id
+    return expected
 
 
 def _model(params: AgentParams) -> str | None:

@@ -24,7 +24,13 @@ class AgentParams(Params, frozen=True):
     session_key: (
         Annotated[SessionKeyText, Meta(description="Else sessionId, else main.")] | None
     ) = None
-    session_id: SessionIdText | None = None
+    session_id: (
+        Annotated[
+            SessionIdText,
+            Meta(description="With sessionKey, refused if that has another; unknown, a new one."),
+        ]
+        | None
+    ) = None
     to: Text | None = None
     provider: Text | None = None
     model: Text | None = None

@@ -41,7 +41,14 @@ from appliance.transports.rpc.models import ModelsListParams
 
 async def chat_send(call: MethodCall[ChatSendParams]) -> ChatSendResult:
     params = call.params
-    refuse_set(intent=params.intent, toolBindings=params.tool_bindings)
+    refuse_set(
+        intent=params.intent,
+        toolBindings=params.tool_bindings,
+        expectedLeafEntryId=params.expected_leaf_entry_id is not UNSET,
+        expectedSessionRoutingContract=params.expected_session_routing_contract,
+        expectedPermissionMode=params.expected_permission_mode is not UNSET,
+        expectedToolOverrides=params.expected_tool_overrides is not UNSET,
+    )
     message = Message(
         key=_key(call, params.session_key, params.agent_id),
         text=params.message,
@@ -52,6 +59,7 @@ async def chat_send(call: MethodCall[ChatSendParams]) -> ChatSendResult:
         timeout=None if params.timeout_ms is None else params.timeout_ms / 1000,
         queue_mode=params.queue_mode,
         has_commands=not params.suppress_command_interpretation,
+        expected_sessions={} if params.session_id is None else {"sessionId": params.session_id},
     )
     return await _send(call, message)
 

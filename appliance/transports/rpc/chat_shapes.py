@@ -9,7 +9,7 @@ import hashlib
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, field
 
 from appliance.model.chat_commands import COMMANDS, Command
 from appliance.model.errors import InvalidRequest
@@ -26,6 +26,7 @@ from appliance.transports.rpc.method import Params, Result
 
 Attachment = dict[str, Any]
 Text = Annotated[str, Meta(max_length=10_000)]
+RECONNECT_RESUME = "__controlUiReconnectResume"  # on what a Control UI sends again
 Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
 
 
@@ -34,7 +35,10 @@ class ChatSendParams(Params, frozen=True):
     message: MessageText
     idempotency_key: IdempotencyKey
     agent_id: AgentIdText | None = None
-    session_id: SessionIdText | None = None
+    session_id: (
+        Annotated[SessionIdText, Meta(description="Refused if the session has another id now.")]
+        | None
+    ) = None
     attachments: Annotated[tuple[Attachment, ...], Meta(max_length=64)] = ()
     thinking: Text | None = None
     timeout_ms: Annotated[Milliseconds, Meta(description="0 for no limit.")] | None = None
@@ -53,11 +57,12 @@ class ChatSendParams(Params, frozen=True):
     reply_to_id: Text | None = None
     system_input_provenance: dict[str, Any] | None = None
     system_provenance_receipt: Text | None = None
-    expected_leaf_entry_id: Text | None = None
-    expected_session_routing_contract: Text | None = None
-    expected_permission_mode: Text | None = None
-    expected_tool_overrides: dict[str, Any] | None = None
+    reconnect_resume: bool = field(default=False, name=RECONNECT_RESUME)
     # Refused: the answer would not be what was asked for.
+    expected_leaf_entry_id: Text | UnsetType | None = UNSET
+    expected_session_routing_contract: Text | None = None
+    expected_permission_mode: Text | UnsetType | None = UNSET
+    expected_tool_overrides: dict[str, Any] | UnsetType | None = UNSET
     intent: dict[str, Any] | None = None
     tool_bindings: dict[str, Any] | None = None
 
@@ -223,4 +228,5 @@ def fingerprint(params: Params) -> bytes:
     """What tells one request from another that uses its idempotency key."""
     fields = msgspec.to_builtins(params)
     fields.pop("idempotencyKey", None)
+    fields.pop(RECONNECT_RESUME, None)
     return hashlib.sha256(msgspec.json.encode(fields, order="deterministic")).digest()

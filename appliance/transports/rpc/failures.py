@@ -78,6 +78,10 @@ def unknown_method(name: str) -> WireError:
     return WireError(INVALID_REQUEST, f"unknown method: {name[:128]}", {"code": "UNKNOWN_METHOD"})
 
 
+def connected_already() -> WireError:
+    return WireError(INVALID_REQUEST, "connect is only valid as the first request")
+
+
 def missing_scope(scope: OperatorScope | str, *, protocol: int) -> WireError:
     return WireError(
         _code(FORBIDDEN, protocol),

@@ -152,12 +152,6 @@ class MemorySearchParams(OfSession, frozen=True, kw_only=True):
 # -- channels ----------------------------------------------------------------
 
 
-class ChannelsStatusParams(Params, frozen=True, kw_only=True):
-    probe: bool = False
-    timeout_ms: Annotated[int, Meta(ge=0)] | None = None
-    channel: Word | None = None
-
-
 class ChannelParams(Params, frozen=True, kw_only=True):
     channel: Word
     account_id: Word | None = None
@@ -296,8 +290,9 @@ METHODS: tuple[Method, ...] = (
         ("artifacts.list", _READ, ArtifactsListParams, "List what agents made"),
         ("artifacts.get", _READ, ArtifactParams, "Describe something an agent made"),
         ("artifacts.download", _READ, ArtifactParams, "Fetch something an agent made"),
-        ("channels.status", _READ, ChannelsStatusParams, "Show the channels"),
         ("doctor.memory.status", _READ, OfAgent, "Check the memory index"),
+        ("browser.request", _WRITE, Anything, "Use the agent's browser"),
+        ("diagnostics.stability", _READ, Anything, "List what went wrong lately"),
         ("hooks.status", _READ, OfAgent, "Show the hooks"),
         ("memory.search", _READ, MemorySearchParams, "Search the memory"),
         ("skills.status", _READ, OfSession, "List the skills"),
@@ -350,6 +345,7 @@ METHODS: tuple[Method, ...] = (
         ("tenants.backups.delete", _ADMIN, RestoreParams, "Remove a backup"),
         ("update.status", _ADMIN, UpdateStatusParams, "Tell whether there is a newer release"),
         ("update.run", _ADMIN, Anything, "Install a newer release"),
+        ("secrets.reload", _ADMIN, NoParams, "Read the secrets again"),
         who=Who.ADMIN,
     ),
     Method(

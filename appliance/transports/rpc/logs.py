@@ -2,12 +2,15 @@
 
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 from appliance.model.operator_scopes import OperatorScope
 from appliance.model.tokens import Scope
 from appliance.transports.rpc.method import Method, MethodCall, Params, Result, Who
 
+_TOLD = frozenset({"method", "path", "status", "outcome", "reason", "reference"})
+_SUBSYSTEM = '{"subsystem":"gateway"}'  # a text with JSON in it, as clients parse it
 _SAFE = 2**53 - 1  # what every JSON reader can hold
 
 
@@ -39,8 +42,36 @@ async def logs_tail(call: MethodCall[LogsTailParams]) -> LogsTailResult:
         since=None if call.tenant is None else call.tenant.record.created_at,
     )
     return LogsTailResult(
-        **{name: getattr(tail, name) for name in LogsTailResult.__struct_fields__}
+        file=tail.file,
+        cursor=tail.cursor,
+        size=tail.size,
+        lines=[_for_clients(line) for line in tail.lines],
+        truncated=tail.truncated,
+        reset=tail.reset,
     )
+
+
+def _for_clients(line: str) -> str:
+    """``line`` with the members that OpenClaw's clients show: a text, a time, a level.
+
+    Their own gateway's logger numbers the parts of a message and keeps the rest
+    in ``_meta``; ours stay beside it.
+    """
+    try:
+        fields = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return line
+    if not isinstance(fields, dict):
+        return line
+    details = " ".join(f"{name}={value}" for name, value in fields.items() if name in _TOLD)
+    event = str(fields.get("event", ""))
+    fields["0"] = f"{event} {details}" if details else event
+    fields["time"] = fields.get("ts")
+    fields["_meta"] = {
+        "logLevelName": str(fields.get("level", "info")).upper(),
+        "name": _SUBSYSTEM,
+    }
+    return msgspec.json.encode(fields).decode()
 
 
 METHODS = (

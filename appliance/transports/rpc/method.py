@@ -63,9 +63,9 @@ class Method:
     """One method.
 
     ``scope`` is the operator scope the connection needs, ``needs`` what the
-    token must cover. Without a handler its engine is not part of this release:
-    it answers ``UNAVAILABLE`` and is not advertised. An ``inline`` handler
-    answers from memory, without ever waiting.
+    token must cover; None is satisfied by every token. Without a handler its
+    engine is not part of this release: it answers ``UNAVAILABLE`` and is not
+    advertised. An ``inline`` handler answers from memory, without ever waiting.
 
     ``outside`` methods may end the credential they were called with, so they
     must not run as work of the tenant, which would wait for itself.
@@ -75,7 +75,7 @@ class Method:
     name: str
     summary: str
     scope: OperatorScope | None
-    needs: Scope
+    needs: Scope | None
     params: type[Params] = NoParams
     result: Any = None  # a type that msgspec can describe; None: see the summary
     who: Who = Who.TENANT

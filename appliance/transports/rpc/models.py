@@ -12,7 +12,7 @@ from appliance.model.tokens import Scope
 from appliance.services.context_windows import context_window
 from appliance.services.routing import Target
 from appliance.tenants.runtime import TenantRuntime
-from appliance.transports.rpc.fields import AgentIdText
+from appliance.transports.rpc.fields import AgentIdText, SessionKeyText
 from appliance.transports.rpc.method import Method, MethodCall, Params, Result
 
 _MILLISECOND = 1_000_000  # ns
@@ -23,7 +23,9 @@ class ModelsListParams(Params, frozen=True, kw_only=True):
     """Only ``view`` makes a difference: the list is always as new as it gets."""
 
     agent_id: AgentIdText | None = None
+    session_key: SessionKeyText | None = None
     view: Literal["default", "configured", "provider-config", "all"] = "default"
+    include_details: bool = False
     include_provider_capabilities: bool = False
     prepared_only: bool = False
     refresh: bool = False

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from appliance.model.callers import Caller
 from appliance.model.operator_scopes import OperatorScope, Role, covers
 from appliance.model.tokens import Scope
-from appliance.protocols.gateway import WireError
+from appliance.protocols.gateway import CONNECT, WireError
 from appliance.transports.rpc.failures import (
+    connected_already,
     missing_scope,
     needs_admin,
     needs_tenant,
@@ -34,8 +35,13 @@ class Rights:
     def of(cls, caller: Caller, role: Role, scopes: frozenset[OperatorScope]) -> "Rights":
         return cls(caller.is_admin, caller.tenant is not None, caller.scopes, role, scopes)
 
-    def may_use(self, needed: Scope) -> bool:
-        if self.is_admin or Scope.FULL in self.token_scopes or needed in self.token_scopes:
+    def may_use(self, needed: Scope | None) -> bool:
+        if (
+            needed is None
+            or self.is_admin
+            or Scope.FULL in self.token_scopes
+            or needed in self.token_scopes
+        ):
             return True
         return needed is Scope.READ and Scope.MANAGE in self.token_scopes
 
@@ -62,7 +68,7 @@ class Permissions:
         """Why ``name`` is not in the table."""
         method = self.methods.get(name)
         if method is None:
-            return unknown_method(name)
+            return connected_already() if name == CONNECT else unknown_method(name)
         return self._refusal(method, rights, protocol) or not_yet(name)
 
     def _refusal(self, method: Method, rights: Rights, protocol: int) -> WireError | None:

@@ -6,6 +6,7 @@ must be >= 1; at root: unexpected property 'zzz'``), which its clients look for;
 """
 
 import re
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from appliance.transports.schemas.decoding import field_errors
 P = TypeVar("P", bound=Params)
 
 _NOTHING = NoParams()
+_MOST_UNKNOWN = 20  # members that are named; a client may send a million
 _EXPECTED = re.compile(r"^Expected (?P<what>.+?)(?:, got .+)?$")
 _JSON_NAMES = {
     "str": "string",
@@ -40,7 +42,17 @@ def read_params(kind: type[P], raw: object, *, method: str) -> P:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as exc:
-        raise _invalid(method, field_errors(kind, raw) or [FieldError("", str(exc))]) from None
+        errors = field_errors(kind, _excerpt(kind, raw))
+        raise _invalid(method, errors or [FieldError("", str(exc))]) from None
+
+
+def _excerpt(kind: type[Params], raw: dict[str, object]) -> dict[str, object]:
+    """The members that ``kind`` knows and the first of the others."""
+    if len(raw) <= _MOST_UNKNOWN:
+        return raw
+    known = {name: raw[name] for name in kind.__struct_encode_fields__ if name in raw}
+    unknown = (name for name in raw if name not in known)
+    return {name: raw[name] for name in islice(unknown, _MOST_UNKNOWN)} | known
 
 
 def _invalid(method: str, errors: list[FieldError]) -> InvalidRequest:

@@ -10,7 +10,7 @@ from appliance.model.errors import ApplianceError, InvalidRequest
 from appliance.model.operator_scopes import OperatorScope
 from appliance.model.session_keys import DEFAULT_AGENT
 from appliance.model.tokens import Scope
-from appliance.services.chat import Message
+from appliance.services.chat import Message, Taken
 from appliance.services.session_views import SessionView
 from appliance.transports.rpc.method import Method, MethodCall
 from appliance.transports.rpc.sessions_keys import agent_id, camel, named_settings, session_key
@@ -40,7 +40,7 @@ async def create(call: MethodCall[SessionsCreateParams]) -> dict[str, Any]:
     view = await _made_before(call, params) or await _make(call, params)
     answer = {**changed(view), "runStarted": False}
     if params.message or params.task or params.attachments:
-        answer |= await _say(call, params, view)
+        answer |= await _say(call, params, view, answer)
     return answer
 
 
@@ -64,7 +64,10 @@ async def _make(
 
 
 async def _say(
-    call: MethodCall[SessionsCreateParams], params: SessionsCreateParams, view: SessionView
+    call: MethodCall[SessionsCreateParams],
+    params: SessionsCreateParams,
+    view: SessionView,
+    answer: dict[str, Any],
 ) -> dict[str, Any]:
     """Send the first message; the session is there even if that is refused."""
     run_id = params.idempotency_key or str(uuid.uuid4())
@@ -78,10 +81,19 @@ async def _say(
         timeout=None if params.timeout_ms is None else params.timeout_ms / 1000,
     )
     try:
-        taken = await call.services.chat.send(call.awake, call.caller, message)
+        taken = await call.services.chat.send(
+            call.awake,
+            call.caller,
+            message,
+            acknowledge=lambda taken: call.respond(answer | _started(taken)),
+        )
     except ApplianceError as exc:
         code = exc.code.replace("-", "_").upper()
         return {"runError": {"code": code, "message": exc.detail}}
+    return _started(taken)
+
+
+def _started(taken: Taken) -> dict[str, Any]:
     return {"runStarted": True, "runId": taken.run_id}
 
 

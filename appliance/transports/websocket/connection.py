@@ -20,6 +20,7 @@ from appliance.log import log_context
 from appliance.model.callers import Caller
 from appliance.model.operator_scopes import OperatorScope, Role, covers
 from appliance.protocols.gateway import WireError
+from appliance.protocols.json_body import INLINE_BYTES
 from appliance.services.clients import ClientInfo
 from appliance.services.events import Audience, Event
 from appliance.tenants.runtime import TenantRuntime
@@ -77,8 +78,8 @@ class Connection:
     __slots__ = (
         "_admission", "_audiences", "_dialect", "_dispatcher", "_errands", "_goodbye",
         "_in_flight", "_limits", "_lost", "_nursery", "_permissions", "_rights",
-        "_scope", "_seq", "_socket", "_table", "_tenant", "delivered", "watched_sessions",
-        "watches_sessions",
+        "_scope", "_seq", "_socket", "_table", "_tenant", "came_after", "delivered",
+        "is_welcome", "watched_sessions", "watches_sessions",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +110,8 @@ class Connection:
         self._in_flight = 0
         self._seq = 0
         self._lost = 0
+        self.is_welcome = False  # its greeting was answered
+        self.came_after = 0  # the tenant's latest event then
         self.delivered: Delivered | None = None  # made with the first event
         self.watches_sessions = False
         self.watched_sessions: set[str] = set()
@@ -198,8 +201,7 @@ class Connection:
         audience = event.audience
         if audience in self._audiences:
             return True
-        if Audience.READERS not in self._audiences:
-            return False
+        # Who subscribed was allowed to, a node for what it shows included.
         if audience is Audience.SESSION_LIST:
             return self.watches_sessions
         return audience is Audience.SESSION and event.session in self.watched_sessions
@@ -224,7 +226,7 @@ class Connection:
                     for request in early:
                         self.begin(request)
                     while True:
-                        self._take(await self._socket.receive())
+                        await self._take(await self._socket.receive())
                 except SocketClosed as closed:
                     self._goodbye = self._goodbye or Goodbye(closed.code, "")
                 except BinaryRefused:
@@ -244,9 +246,13 @@ class Connection:
 
     # -- requests --------------------------------------------------------
 
-    def _take(self, data: bytes) -> None:
+    async def _take(self, data: bytes) -> None:
         try:
-            requests = self._dialect.read(data)
+            if len(data) > INLINE_BYTES:
+                # 25 MB take up to 170 ms, which others need not wait for.
+                requests = await trio.to_thread.run_sync(self._dialect.read, data)
+            else:
+                requests = self._dialect.read(data)
         except MessageInvalid as invalid:
             if invalid.answer is not None:
                 self._send(invalid.answer)

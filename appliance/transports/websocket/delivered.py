@@ -49,6 +49,8 @@ class LeftConnection:
     events: TenantEvents  # of the life of the tenant it was in
     first: int  # the tenant's latest event when it connected
     delivered: Delivered | None
+    watches_sessions: bool
+    watched_sessions: frozenset[str]
     until: float
 
     def missed_since(self, seq: int) -> list[Event] | None:
@@ -72,8 +74,12 @@ class LeftConnections:
         while len(self._left) > _MOST_LEFT:
             self._left.popitem(last=False)
 
-    def take(self, tenant: str, conn_id: str) -> LeftConnection | None:
-        return self._left.pop((tenant, conn_id), None)
+    def take(self, tenant: str, conn_id: str, *, credential: str) -> LeftConnection | None:
+        """Whoever has another credential gets nothing, and takes nothing away."""
+        left = self._left.get((tenant, conn_id))
+        if left is None or left.credential != credential:
+            return None
+        return self._left.pop((tenant, conn_id))
 
     def sweep(self, now: float) -> None:
         while self._left:

@@ -4,7 +4,7 @@ The first message decides; a connection does not change its dialect.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from appliance.protocols import gateway, jsonrpc
@@ -125,8 +125,11 @@ class JsonRpcDialect:
             requests = [
                 request for each in message.entries if (request := _request(each, gathered))
             ]
-            if not requests and (answer := gathered.encoded()) is not None:
-                raise MessageInvalid("a batch of mistakes", answer=answer)
+            if gathered.complete and (answer := gathered.encoded()) is not None:
+                if not requests:
+                    raise MessageInvalid("a batch of mistakes", answer=answer)
+                # Nothing else is answered: the mistakes are, with the last notification.
+                requests[-1] = replace(requests[-1], tag=gathered)
             return requests
         request = _request(message, None)
         return () if request is None else (request,)
@@ -153,6 +156,8 @@ class JsonRpcDialect:
         return jsonrpc.encode_event(name, payload, seq)
 
     def _answer(self, tag: object, encode: Callable[[jsonrpc.Call], bytes]) -> bytes | None:
+        if isinstance(tag, jsonrpc.BatchAnswer):
+            return tag.encoded()
         if not isinstance(tag, _Tag):  # a notification
             return None
         if tag.gathered is None:
@@ -195,5 +200,7 @@ _NUMBERS = {
     "TOKEN_REJECTED": jsonrpc.NUMBERS["UNAUTHENTICATED"],
     "AUTH_TOKEN_MISMATCH": jsonrpc.NUMBERS["UNAUTHENTICATED"],
     "AUTH_TOKEN_MISSING": jsonrpc.NUMBERS["UNAUTHENTICATED"],
+    "AUTH_DEVICE_TOKEN_MISMATCH": jsonrpc.NUMBERS["UNAUTHENTICATED"],
+    "TOKEN_REVOKED": jsonrpc.NUMBERS["UNAUTHENTICATED"],
     "AUTH_RATE_LIMITED": jsonrpc.NUMBERS["RATE_LIMITED"],
 }

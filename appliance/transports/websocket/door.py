@@ -48,6 +48,8 @@ _ERRAND_PATIENCE = 10.0  # seconds for requests that end their own credential
 _SERVICE_RESTART = Goodbye(1012, "service restart")
 _TOO_LATE = Goodbye(1008, "handshake timeout")
 _BINARY = Goodbye(1003, "text frames only")
+_TOO_BIG = Goodbye(1009, "the message is too large")
+_BROKEN = Goodbye(1011, "something broke on our side")
 
 
 class LiveAccess(Protocol):
@@ -108,7 +110,7 @@ class WebSocketDoor:
         self._open += 1
         try:
             async with open_socket(scope, receive, send) as socket:
-                goodbye = await self._converse(socket, upgrade)
+                goodbye = await self._converse_contained(socket, upgrade)
                 if goodbye is not None:
                     await socket.close(goodbye.code, goodbye.reason)
         finally:
@@ -129,6 +131,14 @@ class WebSocketDoor:
             allowed_origins=server.allowed_origins,
         )
 
+    async def _converse_contained(self, socket: Socket, upgrade: Upgrade) -> Goodbye | None:
+        try:
+            return await self._converse(socket, upgrade)
+        except Exception:
+            # The transport's edge: the server below would drop it without a word.
+            log.exception("a connection failed")
+            return _BROKEN
+
     async def _converse(self, socket: Socket, upgrade: Upgrade) -> Goodbye | None:
         """Shake hands and serve; return what to say at the end, None to a client that left."""
         limits = self._parts.config().server.websocket
@@ -147,8 +157,8 @@ class WebSocketDoor:
             return _TOO_LATE
         except BinaryRefused:
             return _BINARY
-        except SocketClosed:
-            return None
+        except SocketClosed as closed:
+            return _TOO_BIG if closed.code == _TOO_BIG.code else None
         except HandshakeRefused as refused:
             self._parts.counts.handshake("refused")
             if refused.frame is not None:
@@ -195,6 +205,8 @@ class WebSocketDoor:
         """Welcome the client and answer it. The tenant's job, if there is one."""
         parts = self._parts
         hello = await parts.hello.prepare(connection, admitted, tenant)
+        if self._closing:  # everybody was told already
+            raise ShuttingDown("the gateway is shutting down")
         if tenant is None:
             self._welcome(socket, connection, admitted, hello)
             try:
@@ -205,7 +217,7 @@ class WebSocketDoor:
         most = parts.config().server.websocket.max_connections_per_tenant
         if len(tenant.clients) >= most:
             raise Unavailable(f"the tenant has {most} connections already", retry_after=5)
-        first = tenant.events.last
+        connection.came_after = tenant.events.last
         tenant.clients.add(connection)
         try:
             with tenant.events.subscribed(connection):
@@ -216,17 +228,7 @@ class WebSocketDoor:
             self._connections.pop(connection, None)
             tenant.clients.discard(connection)
             parts.hello.left(connection, tenant)
-            self._left.note(
-                tenant.id,
-                connection.id,
-                LeftConnection(
-                    connection.caller.credential,
-                    tenant.events,
-                    first,
-                    connection.delivered,
-                    LeftConnections.expiry(trio.current_time()),
-                ),
-            )
+            self._left.note(tenant.id, connection.id, _left_by(connection, tenant))
 
     def _welcome(
         self,
@@ -237,6 +239,7 @@ class WebSocketDoor:
         tenant: TenantRuntime | None = None,
     ) -> None:
         self._connections[connection] = tenant
+        connection.is_welcome = True
         self._parts.counts.handshake("ok")
         if admitted.asked_to_connect:
             answer = admitted.dialect.result(admitted.tag, hello)
@@ -249,29 +252,32 @@ class WebSocketDoor:
         resume = admitted.resume
         if resume is None:
             return
-        left = self._left.take(tenant.id, resume.conn_id)
+        credential = connection.caller.credential
+        left = self._left.take(tenant.id, resume.conn_id, credential=credential)
         old = tenant.clients.find(resume.conn_id)
-        missed = None
-        if left is not None and left.credential == connection.caller.credential:
-            if left.events is tenant.events:
-                missed = left.missed_since(resume.seq)
-        elif isinstance(old, Connection) and old.caller.credential == connection.caller.credential:
+        if isinstance(old, Connection) and old.caller.credential == credential:
             # The network noticed before we did: the new one takes its place.
-            if old.delivered is not None and (number := old.delivered.number_at(resume.seq)):
-                missed = tenant.events.since(number)
+            left = _left_by(old, tenant)
             old.leave(Goodbye(1012, "replaced by a new connection"))
+        missed = None
+        if left is not None and left.events is tenant.events:
+            connection.watches_sessions = left.watches_sessions
+            connection.watched_sessions |= left.watched_sessions
+            missed = left.missed_since(resume.seq)
         if missed is None:
             connection.send_event(
                 "events.gap", {"connId": resume.conn_id, "seq": resume.seq, "ts": self._now_ms()}
             )
         else:
+            if missed:  # should this one break too before they are read
+                connection.came_after = missed[0].number - 1
             connection.replay(missed)
 
     def _end(
         self, socket: Socket, connection: Connection, admitted: Admitted, error: ApplianceError
     ) -> Goodbye:
         """Say why the tenant's side ended the connection, or would not have it."""
-        if connection not in self._connections and admitted.asked_to_connect:
+        if not connection.is_welcome and admitted.asked_to_connect:
             answer = admitted.dialect.error(
                 admitted.tag, self._parts.handshake.error(error, admitted.dialect.protocol)
             )
@@ -327,12 +333,25 @@ class WebSocketDoor:
     def shut_down(self) -> None:
         """Tell everybody and let nobody in; connections end by themselves from here."""
         self._closing = True
+        self._room.send_all_away()
         for connection in list(self._connections):
             connection.send_event("shutdown", {"reason": "service restart"})
             connection.leave(_SERVICE_RESTART)
 
     def _now_ms(self) -> int:
         return to_ms(self._parts.clock())
+
+
+def _left_by(connection: Connection, tenant: TenantRuntime) -> LeftConnection:
+    return LeftConnection(
+        credential=connection.caller.credential,
+        events=tenant.events,
+        first=connection.came_after,
+        delivered=connection.delivered,
+        watches_sessions=connection.watches_sessions,
+        watched_sessions=frozenset(connection.watched_sessions),
+        until=LeftConnections.expiry(trio.current_time()),
+    )
 
 
 def _goodbye_of(error: ApplianceError) -> Goodbye:

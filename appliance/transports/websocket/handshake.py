@@ -43,11 +43,23 @@ _DEVICE_ID = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _NO_JSON = Goodbye(1000, "")
 
 
+class PairingNeeded(Exception):
+    """A device wants more than its token grants; somebody is asked to approve ``request_id``."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(request_id)
+        self.request_id = request_id
+
+
 class DeviceTokens(Protocol):
     async def __call__(
-        self, token: TenantToken, *, device_id: str, role: Role, request_id: str, ip: str
+        self, token: TenantToken, request: ConnectRequest, *, request_id: str, ip: str
     ) -> tuple[Caller, frozenset[OperatorScope]]:
-        """Who the holder of a device's token is. Raises ``TokenRejected``."""
+        """Who the holder of a device's token is.
+
+        The device has proved its key. Raises ``TokenRejected`` or
+        :exc:`PairingNeeded`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +170,7 @@ class Handshake:
             caller=caller,
             role=request.role,
             scopes=scopes,
-            info=_info(request),
+            info=client_info(request),
             device_id=None if request.device is None else request.device.id,
             node_id=_node_id(request),
             connected_at=self._clock(),
@@ -219,7 +231,13 @@ class Handshake:
                     route_tenant=upgrade.route_tenant,
                 )
             except TokenRejected:
-                found = await self._device_caller(token, request, upgrade)
+                try:
+                    found = await self._device_caller(token, request, upgrade)
+                except PairingNeeded as needed:
+                    refusal = refusals.pairing_required(
+                        needed.request_id, reason="scope-upgrade", protocol=dialect.protocol
+                    )
+                    raise _refused(dialect, tag, refusal) from None
                 if found is not None:
                     return found
             except ApplianceError as exc:
@@ -239,8 +257,7 @@ class Handshake:
         try:
             return await self._device_tokens(
                 parsed,
-                device_id=request.device.id,
-                role=request.role,
+                request,
                 request_id=upgrade.presented.request_id,
                 ip=upgrade.ip,
             )
@@ -269,7 +286,8 @@ def _generation(params: object) -> int:
     return 3 if most == 3 else _NEWEST
 
 
-def _info(request: ConnectRequest) -> ClientInfo:
+def client_info(request: ConnectRequest) -> ClientInfo:
+    """What a client says of itself."""
     client = request.client
     return ClientInfo(
         id=client.id,

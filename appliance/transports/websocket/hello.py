@@ -9,12 +9,10 @@ import msgspec
 import trio
 
 from appliance.config.schema import GatewayConfig
-from appliance.model.callers import Caller
-from appliance.model.errors import TokenRejected, Unavailable
-from appliance.model.operator_scopes import OperatorScope, Role
+from appliance.model.chat_attachments import LARGEST_IMAGE
+from appliance.model.errors import Unavailable
 from appliance.model.periods import to_ms
 from appliance.model.session_keys import DEFAULT_AGENT
-from appliance.model.tokens import TenantToken
 from appliance.protocols.connect import (
     AttachmentPolicy,
     Features,
@@ -30,7 +28,6 @@ from appliance.services.device_credentials import DeviceCredentials
 from appliance.services.nodes import NodeService
 from appliance.services.presence import Presence
 from appliance.services.session_policy import SessionPolicy
-from appliance.tenants.directory import Supervisor
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.rpc.method import Method
 from appliance.transports.websocket.connection import Connection
@@ -61,9 +58,7 @@ EVENTS = (
 CAPABILITIES = ("published-model-catalog",)
 """Promises that newer clients ask for before they use what depends on them."""
 
-LARGEST_ATTACHMENT = 5 * 1024 * 1024  # bytes
 _HEALTH_EVERY = 60.0  # seconds
-_WAKING_FOR_DEVICES = 4  # at once: these clients have proved nothing that we issued
 
 
 class HealthSnapshots(Protocol):
@@ -135,7 +130,7 @@ class Hello:
                 max_buffered_bytes=limits.max_buffered_bytes,
                 tick_interval_ms=round(limits.tick_interval * 1000),
                 attachments=AttachmentPolicy(
-                    max_bytes=LARGEST_ATTACHMENT, max_image_bytes=LARGEST_ATTACHMENT
+                    max_bytes=LARGEST_IMAGE, max_image_bytes=LARGEST_IMAGE
                 ),
             ),
         )
@@ -213,35 +208,3 @@ class Hello:
 
 def _is_shown(method: Method) -> bool:
     return not method.hidden
-
-
-class DeviceTokenDoor:
-    """Lets in whoever holds a device's token; satisfies ``handshake.DeviceTokens``.
-
-    The tenant has to be woken to look into its devices, for somebody who may
-    have made everything up; so only a few at a time are looked after.
-    """
-
-    def __init__(
-        self,
-        devices: DeviceCredentials,
-        supervisor: Supervisor,
-        *,
-        holds: Callable[[str], bool],
-    ) -> None:
-        self._devices = devices
-        self._supervisor = supervisor
-        self._holds = holds
-        self._limiter = trio.CapacityLimiter(_WAKING_FOR_DEVICES)
-
-    async def __call__(
-        self, token: TenantToken, *, device_id: str, role: Role, request_id: str, ip: str
-    ) -> tuple[Caller, frozenset[OperatorScope]]:
-        if not self._holds(token.tenant):
-            raise TokenRejected
-        async with self._limiter:
-            tenant = await self._supervisor.runtime(token.tenant)
-            grant = await self._devices.authenticate_device_token(
-                tenant, token.text, device_id=device_id, role=role, request_id=request_id, ip=ip
-            )
-        return grant.caller, grant.scopes

@@ -33,6 +33,10 @@ class WaitingRoom:
         finally:
             self._leave(address, number)
 
+    def send_all_away(self) -> None:
+        while self._by_address:
+            self._make_room()
+
     def _leave(self, address: str, number: int) -> None:
         those = self._by_address.get(address)
         if those is None or those.pop(number, None) is None:

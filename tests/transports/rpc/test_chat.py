@@ -1,6 +1,7 @@
 """``chat.*`` and ``agent*`` as clients call them."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,12 +12,14 @@ import trio
 from trio.testing import MockClock
 
 from appliance.model.agent_identity import AgentIdentity
-from appliance.model.errors import ForeignSession, InvalidRequest, NotFound, PreconditionFailed
+from appliance.model.errors import ForeignSession, InvalidRequest, NotFound
+from appliance.model.session_keys import SessionKey
 from appliance.transports.rpc import agent, chat
 from appliance.transports.rpc.agent_shapes import AgentWaitResult
 from appliance.transports.rpc.chat_shapes import ChatSendParams, fingerprint
 from appliance.transports.rpc.method import Answer, MethodCall
 from appliance.transports.rpc.reading import read_params
+from tests.books import NOON
 from tests.fakes.tenants import CALLER
 from tests.services.chatting import MAIN, ChatBench, SlowReply, open_chat
 
@@ -102,8 +105,17 @@ async def test_a_stop_word_is_answered_with_what_it_stopped(
 
 
 async def test_what_would_change_the_answer_is_refused_by_name(rpc: RpcBench) -> None:
-    with pytest.raises(InvalidRequest, match="toolBindings"):
-        await rpc.send("hi", toolBindings={"a": 1})
+    refused: tuple[tuple[str, object], ...] = (
+        ("toolBindings", {"a": 1}),
+        ("expectedLeafEntryId", "msg_1"),
+        ("expectedLeafEntryId", None),
+        ("expectedSessionRoutingContract", "v1"),
+        ("expectedPermissionMode", "full"),
+        ("expectedToolOverrides", {}),
+    )
+    for name, value in refused:
+        with pytest.raises(InvalidRequest, match=name):
+            await rpc.send("hi", **{name: value})
     with pytest.raises(InvalidRequest, match="unexpected property 'zzz'"):
         await rpc.send("hi", zzz=1)
     with pytest.raises(InvalidRequest, match="cwd"):
@@ -117,6 +129,7 @@ async def test_what_clients_say_besides_is_taken(rpc: RpcBench) -> None:
         "originatingChannel": "webchat",
         "mentions": [],
         "deliver": False,
+        "__controlUiReconnectResume": True,
     }
 
     assert (await rpc.send("hi", **more))["status"] == "started"
@@ -218,6 +231,7 @@ def test_a_fingerprint_is_of_everything_but_the_key() -> None:
         return read_params(ChatSendParams, given, method="chat.send")
 
     assert fingerprint(params()) == fingerprint(params(idempotencyKey="b"))
+    assert fingerprint(params()) == fingerprint(params(__controlUiReconnectResume=True))
     assert fingerprint(params()) != fingerprint(params(message="ho"))
 
 
@@ -257,23 +271,92 @@ async def test_an_agents_run_is_answered_twice(rpc: RpcBench) -> None:
     assert len(rpc.bench.stub.calls) == 1
 
 
-async def test_an_agent_is_found_by_session_id_and_refused_when_unknown(rpc: RpcBench) -> None:
-    await rpc.call("agent", message="hi", idempotencyKey="a1")
+async def ask(rpc: RpcBench, run: str, **more: Any) -> Any:
+    rpc.bench.ear.events.clear()
+    return await rpc.call("agent", message="hi", idempotencyKey=run, **more)
+
+
+async def test_an_agent_goes_on_in_the_session_of_an_id(rpc: RpcBench) -> None:
+    await ask(rpc, "a1")
     session = rpc.bench.store.find(MAIN)
     assert session is not None
-    rpc.bench.ear.events.clear()
 
-    final = await rpc.call("agent", message="go on", idempotencyKey="a2", sessionId=session.id)
+    final = await ask(rpc, "a2", sessionId=session.id)
 
     assert final["result"]["meta"]["agentMeta"]["sessionId"] == session.id
     with pytest.raises(InvalidRequest, match='unknown agent id "nobody"'):
-        await rpc.call("agent", message="hi", idempotencyKey="a3", agentId="nobody")
+        await ask(rpc, "a3", agentId="nobody")
+    with pytest.raises(InvalidRequest, match="agentId"):
+        await ask(rpc, "a3", agentId="pirate", sessionId=session.id)
+    rpc.bench.store.reset(MAIN, reason="new", now=NOON)
     with pytest.raises(NotFound, match="No session found"):
-        await rpc.call("agent", message="hi", idempotencyKey="a3", sessionId="ses_guess")
-    with pytest.raises(PreconditionFailed):
-        await rpc.call(
-            "agent", message="hi", idempotencyKey="a3", expectedExistingSessionId="ses_old"
-        )
+        await ask(rpc, "a3", sessionId=session.id)
+
+
+async def test_an_id_that_is_not_known_names_a_new_session(rpc: RpcBench) -> None:
+    for run, more in (
+        ("a1", {}),
+        ("a2", {}),
+        ("a3", {"sessionKey": "agent:main:explicit:abc"}),
+        ("a4", {"agentId": "pirate"}),
+    ):
+        assert (await ask(rpc, run, sessionId="ABC", **more))["status"] == "ok"
+
+    assert len(rpc.bench.kept(SessionKey("acme", "main", "explicit:abc"))) == 6
+    assert len(rpc.bench.kept(SessionKey("acme", "pirate", "explicit:abc"))) == 2
+    assert rpc.bench.store.find(MAIN) is None
+    with pytest.raises(ForeignSession):
+        await ask(rpc, "a5", sessionId="tenant:other:agent:main:main")
+    with pytest.raises(InvalidRequest, match="sessionId"):
+        await ask(rpc, "a5", sessionId="a\nb")
+
+
+async def test_a_session_that_is_not_the_expected_one_takes_no_message(rpc: RpcBench) -> None:
+    async def refused(name: str, expected: str) -> None:
+        with pytest.raises(InvalidRequest) as caught:
+            await ask(rpc, "a1", sessionKey="main", **{name: expected})
+        assert [each.field for each in caught.value.fields] == [name]
+
+    await refused("expectedExistingSessionId", "ses_any")
+    with pytest.raises(InvalidRequest, match="sessionId"):
+        await rpc.send("hi", sessionId="ses_any")
+    session = rpc.bench.store.open_session(MAIN, now=NOON)
+    await refused("sessionId", "ses_other")
+    await refused("expectedExistingSessionId", "ses_other")
+    assert rpc.bench.lines() == []
+
+    await ask(
+        rpc, "a1", sessionKey="main", sessionId=session.id, expectedExistingSessionId=session.id
+    )
+    rpc.bench.ear.events.clear()
+    assert (await rpc.send("hi", sessionId=session.id))["status"] == "started"
+    await rpc.bench.ended()
+    rpc.bench.store.reset(MAIN, reason="new", now=NOON)
+    assert (await rpc.send("hi", sessionId=session.id))["status"] == "ok", "it was taken before"
+    with pytest.raises(InvalidRequest, match="sessionId"):
+        await rpc.send("hi", "r2", sessionId=session.id)
+    assert (await rpc.send("stop", "r3", sessionId=session.id))["ok"], "stopping is always heard"
+
+
+async def test_a_session_whose_time_is_over_begins_anew_unless_it_must_exist(
+    rpc: RpcBench,
+) -> None:
+    await rpc.send("hi")
+    await rpc.bench.ended()
+    first = rpc.bench.store.find(MAIN)
+    assert first is not None
+    rpc.bench.clock.now += timedelta(days=2)
+
+    await ask(rpc, "a1", expectedExistingSessionId=first.id)
+    rpc.bench.clock.now += timedelta(days=2)
+    rpc.bench.ear.events.clear()
+    await rpc.send("hi", "r2", sessionId=first.id)
+    await rpc.bench.ended("r2")
+
+    second = rpc.bench.store.find(MAIN)
+    assert second is not None
+    assert len(rpc.bench.store.messages(first.id, limit=9)) == 4
+    assert second.id != first.id
 
 
 async def test_a_failed_run_is_an_error_with_what_was_said(

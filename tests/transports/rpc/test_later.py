@@ -56,5 +56,5 @@ def test_what_clients_send_is_understood() -> None:
     }
 
     read_params(BY_NAME["cron.add"].params, job, method="cron.add")
-    read_params(BY_NAME["channels.status"].params, {"probe": True}, method="channels.status")
+    read_params(BY_NAME["skills.status"].params, {"agentId": "main"}, method="skills.status")
     read_params(BY_NAME["update.run"].params, {"note": "x"}, method="update.run")

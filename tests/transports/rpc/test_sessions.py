@@ -46,13 +46,19 @@ NOTES = "agent:main:notes"
 class FakeChat:
     refusal: Exception | None = None
     sent: list[Message] = field(default_factory=list)
+    acknowledged: int = 0
 
-    async def send(self, tenant: object, caller: object, message: Message) -> Any:
+    async def send(
+        self, tenant: object, caller: object, message: Message, *, acknowledge: Any
+    ) -> Any:
         await trio.lowlevel.checkpoint()
         if self.refusal is not None:
             raise self.refusal
         self.sent.append(message)
-        return SimpleNamespace(run_id=message.idempotency_key, status="started")
+        taken = SimpleNamespace(run_id=message.idempotency_key, status="started")
+        acknowledge(taken)
+        self.acknowledged += 1
+        return taken
 
 
 @dataclass
@@ -351,6 +357,7 @@ class TestCreating:
         answer = await bench.call("sessions.create", message="hi", idempotencyKey="k1")
         assert (answer["runStarted"], answer["runId"]) == (True, "k1")
         (message,) = bench.chat.sent
+        assert bench.chat.acknowledged == 1
         assert (message.key.short, message.text) == (answer["key"], "hi")
 
     async def test_the_session_is_there_even_if_its_message_is_refused(self, bench: Bench) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from appliance.model.callers import ActorKind, Caller
 from appliance.model.errors import InvalidRequest
@@ -77,7 +78,7 @@ BENCH = ConnectionBench(
 # -- requests --------------------------------------------------------------
 
 
-async def test_what_needs_no_waiting_overtakes_what_does(autojump_clock: object) -> None:
+async def test_what_needs_no_waiting_overtakes_what_does(autojump_clock: MockClock) -> None:
     async with served(BENCH) as (socket, _):
         socket.ask("slow", "r1")
         socket.ask("quick", "r2")
@@ -136,7 +137,7 @@ async def test_what_is_no_json_is_answered_and_ends_the_connection() -> None:
         socket.say(b'{"type":"req"')
         answer = await socket.answer("invalid")
         assert answer["error"]["code"] == "INVALID_REQUEST"
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert connection.goodbye == Goodbye(1008, "invalid request frame")
 
 
@@ -154,11 +155,11 @@ async def test_a_frame_with_a_mistake_is_answered_and_ends_nothing() -> None:
 async def test_binary_messages_end_the_connection() -> None:
     async with served(BENCH) as (socket, connection):
         socket.say(BinaryRefused())
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
     assert connection.goodbye.code == 1003
 
 
-async def test_what_runs_ends_with_the_connection(autojump_clock: object) -> None:
+async def test_what_runs_ends_with_the_connection(autojump_clock: MockClock) -> None:
     async with served(BENCH) as (socket, connection):
         socket.ask("slow")
         await trio.sleep(1)
@@ -179,7 +180,7 @@ async def test_requests_of_the_greeting_are_answered_first() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_an_answer_before_the_last_one_is_sent_at_once(autojump_clock: object) -> None:
+async def test_an_answer_before_the_last_one_is_sent_at_once(autojump_clock: MockClock) -> None:
     async def accepted_then_done(call: MethodCall[Any]) -> dict[str, Any]:
         call.respond({"status": "accepted"})
         await trio.sleep(3)
@@ -324,7 +325,7 @@ async def test_an_answer_that_nobody_takes_counts_too() -> None:
         crowded(BENCH, socket, 1)
         socket.ask("quick")
         await socket.answer()
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
     assert connection.goodbye.reason == "slow consumer"
 
 
@@ -350,7 +351,7 @@ async def test_the_first_reason_to_leave_counts() -> None:
 # -- outside the tenant ----------------------------------------------------
 
 
-async def test_who_ends_its_own_connection_gets_the_answer_first(autojump_clock: object) -> None:
+async def test_who_ends_its_own_connection_gets_the_answer_first(autojump_clock: MockClock) -> None:
     connections: list[Connection] = []
 
     async def ending(call: MethodCall[Any]) -> dict[str, Any]:

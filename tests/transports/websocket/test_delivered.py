@@ -3,7 +3,15 @@ from appliance.transports.websocket.delivered import Delivered, LeftConnection, 
 
 
 def left(events: TenantEvents, delivered: Delivered | None, *, first: int = 0) -> LeftConnection:
-    return LeftConnection("tok_1", events, first, delivered, 300.0)
+    return LeftConnection(
+        credential="tok_1",
+        events=events,
+        first=first,
+        delivered=delivered,
+        watches_sessions=False,
+        watched_sessions=frozenset(),
+        until=300.0,
+    )
 
 
 def published(count: int) -> TenantEvents:
@@ -54,8 +62,9 @@ def test_a_connection_is_remembered_for_five_minutes_and_taken_once() -> None:
     book.note("acme", "c1", left(TenantEvents(), None))
     book.note("acme", "c2", left(TenantEvents(), None))
 
-    assert book.take("other", "c1") is None
-    assert book.take("acme", "c1") is not None
-    assert book.take("acme", "c1") is None
+    assert book.take("other", "c1", credential="tok_1") is None
+    assert book.take("acme", "c1", credential="tok_2") is None
+    assert book.take("acme", "c1", credential="tok_1") is not None
+    assert book.take("acme", "c1", credential="tok_1") is None
     book.sweep(300.0)
-    assert book.take("acme", "c2") is None
+    assert book.take("acme", "c2", credential="tok_1") is None

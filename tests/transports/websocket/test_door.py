@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from appliance.services.events import Audience
 from appliance.transports.rpc.method import MethodCall
@@ -20,7 +21,7 @@ async def slow(call: MethodCall[Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def bench(autojump_clock: object) -> AsyncIterator[DoorBench]:
+async def bench() -> AsyncIterator[DoorBench]:
     async with DoorBench(method("slow", slow)).running() as bench:
         yield bench
 
@@ -36,7 +37,7 @@ def nobody_is_left(bench: DoorBench) -> None:
 
 
 async def test_a_client_is_asked_then_welcomed_then_answered(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     socket = await bench.connected(nursery)
     assert [each.get("event") or each["id"] for each in socket.sent] == [
@@ -54,7 +55,9 @@ async def test_a_client_is_asked_then_welcomed_then_answered(
     assert bench.outcomes == ["ok"]
 
 
-async def test_who_says_nothing_is_sent_away_in_time(bench: DoorBench) -> None:
+async def test_who_says_nothing_is_sent_away_in_time(
+    bench: DoorBench, autojump_clock: MockClock
+) -> None:
     socket = FakeSocket()
     await bench.visit(socket)
     assert trio.current_time() == bench.config.server.websocket.handshake_timeout
@@ -68,7 +71,7 @@ async def test_who_says_nothing_is_sent_away_in_time(bench: DoorBench) -> None:
     [
         (BinaryRefused(), [(1003, "text frames only")]),
         (b"{", [(1000, "")]),
-        (b"x" * 65_537, [(1009, "")]),
+        (b"x" * 65_537, [(1009, "the message is too large")]),
         ({"type": "req", "id": "1", "method": "health"}, None),
         ({"type": "hello"}, [(1008, "invalid request frame")]),
         ([], [(1008, "invalid request frame")]),
@@ -76,7 +79,10 @@ async def test_who_says_nothing_is_sent_away_in_time(bench: DoorBench) -> None:
     ids=["binary", "no JSON", "too long", "no greeting", "no frame", "no object"],
 )
 async def test_a_first_message_that_is_no_greeting_is_the_last(
-    bench: DoorBench, said: object, goodbyes: list[tuple[int, str]] | None
+    bench: DoorBench,
+    autojump_clock: MockClock,
+    said: object,
+    goodbyes: list[tuple[int, str]] | None,
 ) -> None:
     socket = FakeSocket()
     socket.say(said)
@@ -87,7 +93,9 @@ async def test_a_first_message_that_is_no_greeting_is_the_last(
     nobody_is_left(bench)
 
 
-async def test_who_leaves_before_the_greeting_is_not_talked_after(bench: DoorBench) -> None:
+async def test_who_leaves_before_the_greeting_is_not_talked_after(
+    bench: DoorBench, autojump_clock: MockClock
+) -> None:
     socket = FakeSocket()
     socket.leave()
     await bench.visit(socket)
@@ -95,18 +103,20 @@ async def test_who_leaves_before_the_greeting_is_not_talked_after(bench: DoorBen
     nobody_is_left(bench)
 
 
-async def test_the_limits_grow_with_the_greeting(bench: DoorBench, nursery: trio.Nursery) -> None:
+async def test_the_limits_grow_with_the_greeting(
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
     limits = bench.config.server.websocket
     socket = FakeSocket()
     nursery.start_soon(bench.visit, socket)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     assert socket.most_bytes == limits.max_frame_bytes_before_auth
     greet(socket)
     await socket.answer("hello")
     assert socket.most_bytes == limits.max_frame_bytes
 
 
-async def test_a_tenant_has_only_so_many(autojump_clock: object, nursery: trio.Nursery) -> None:
+async def test_a_tenant_has_only_so_many(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     limits = "{max_connections_per_tenant: 2, max_connections: 3}"
     async with DoorBench(websocket=limits).running() as bench:
         bench.access.callers["other"] = someone("other")
@@ -128,7 +138,7 @@ async def test_a_tenant_has_only_so_many(autojump_clock: object, nursery: trio.N
 
 
 async def test_wherever_a_connection_is_cancelled_nobody_is_left(
-    autojump_clock: object,
+    autojump_clock: MockClock,
 ) -> None:
     async with DoorBench(method("slow", slow)).running() as bench:
 
@@ -147,7 +157,7 @@ async def test_wherever_a_connection_is_cancelled_nobody_is_left(
 
 
 async def test_a_revoked_token_ends_its_connections_and_no_others(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     mine, others = await bench.connected(nursery), await bench.connected(nursery, "two")
     mine.ask("slow", "pending")
@@ -161,7 +171,7 @@ async def test_a_revoked_token_ends_its_connections_and_no_others(
 
 
 async def test_an_expired_token_ends_its_connections_in_two_seconds(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     socket = await bench.connected(nursery)
     bench.access.callers["admin"] = someone(None, "ops")
@@ -172,32 +182,35 @@ async def test_an_expired_token_ends_its_connections_in_two_seconds(
         assert await admin.closed() == (1008, "token revoked")
 
 
-async def test_a_stopped_tenant_says_why(bench: DoorBench, nursery: trio.Nursery) -> None:
+async def test_a_stopped_tenant_says_why(
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
     socket = await bench.connected(nursery)
     await bench.supervisor.stop("acme", reason="disabled")
     assert await socket.closed() == (1008, "the tenant was stopped: disabled")
+    await wait_all_tasks_blocked()
     nobody_is_left(bench)
 
 
 async def test_what_ends_its_own_token_is_answered_before_the_goodbye(
-    autojump_clock: object, nursery: trio.Nursery
+    autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     async def rotate(call: MethodCall[Any]) -> dict[str, Any]:
-        await bench.supervisor.revoke("acme", "tok_1", reason="rotated")
+        await house.supervisor.revoke("acme", "tok_1", reason="rotated")
         await trio.sleep(1)
         return {"token": "the new one"}
 
-    async with DoorBench(method("rotate", rotate, outside=True)).running() as bench:
-        socket = await bench.connected(nursery)
+    async with DoorBench(method("rotate", rotate, outside=True)).running() as house:
+        socket = await house.connected(nursery)
         socket.ask("rotate")
         assert await socket.closed() == (1008, "token revoked")
         assert socket.sent[-1]["payload"] == {"token": "the new one"}
         assert socket.closed_after == len(socket.sent)
-        assert bench.connections.log.lines[-1]["outcome"] == "ok"
+        assert house.connections.log.lines[-1]["outcome"] == "ok"
 
 
 async def test_what_hangs_outside_is_given_up(
-    autojump_clock: object, nursery: trio.Nursery
+    autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     async def hang(call: MethodCall[Any]) -> dict[str, Any]:
         await trio.sleep_forever()
@@ -213,7 +226,7 @@ async def test_what_hangs_outside_is_given_up(
 
 
 async def test_a_restart_is_told_and_nobody_else_comes_in(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     socket = await bench.connected(nursery)
     late = FakeSocket()
@@ -230,14 +243,17 @@ async def test_a_restart_is_told_and_nobody_else_comes_in(
 
 
 async def test_a_failure_that_nobody_foresaw_is_logged_once_and_ends_one_connection(
-    bench: DoorBench, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+    bench: DoorBench,
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     other = await bench.connected(nursery)
 
     def crash(*_: object) -> None:
         raise ValueError("a bug")
 
-    bench.hello.arrived = crash  # type: ignore[method-assign]  # for one connection
+    bench.hello.arrived = crash  # type: ignore[method-assign,assignment]  # for one connection
     socket = FakeSocket()
     greet(socket)
     await bench.visit(socket)
@@ -253,22 +269,24 @@ async def test_a_failure_that_nobody_foresaw_is_logged_once_and_ends_one_connect
 # -- backlogs ----------------------------------------------------------------
 
 
-async def test_ticks_come_in_their_interval(bench: DoorBench, nursery: trio.Nursery) -> None:
+async def test_ticks_come_in_their_interval(
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
     socket = await bench.connected(nursery)
     await trio.sleep(bench.config.server.websocket.tick_interval * 3 + 0.5)
     assert len(socket.events("tick")) == 3
 
 
 async def test_a_tenants_slowest_reader_makes_room_for_the_others(
-    autojump_clock: object, nursery: trio.Nursery
+    autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    async with DoorBench(
-        websocket="{max_buffered_bytes_per_tenant: 100000}"
-    ).running() as bench:
+    async with DoorBench(websocket="{max_buffered_bytes_per_tenant: 100000}").running() as bench:
         bench.access.callers["other"] = someone("other")
         sockets = [await bench.connected(nursery) for _ in range(3)]
         elsewhere = await bench.connected(nursery, "other")
-        for socket, size in zip([*sockets, elsewhere], (40_000, 50_000, 30_000, 99_000), strict=True):
+        for socket, size in zip(
+            [*sockets, elsewhere], (40_000, 50_000, 30_000, 99_000), strict=True
+        ):
             socket.reads = False
             socket.buffered = size
         await trio.sleep(2)
@@ -282,7 +300,7 @@ async def test_a_tenants_slowest_reader_makes_room_for_the_others(
 
 
 async def test_presence_is_published_once_for_each_tenant(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     for _ in range(3):
         await bench.connected(nursery)
@@ -312,16 +330,19 @@ def heard(socket: FakeSocket) -> list[Any]:
 
 
 async def test_who_comes_back_gets_what_it_missed_and_nothing_twice(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     conn_id, seq = await lost(bench, nursery)
     back = await bench.connected(nursery, resume={"connId": conn_id, "seq": seq})
     assert heard(back) == [2, 3]
-    back.leave(1006)
-    await trio.sleep(1)
+    used_up = await again(bench, nursery, {"connId": conn_id, "seq": seq})
+    assert used_up["connId"] == conn_id
 
-    earlier = {"connId": conn_id, "seq": seq - 1}
-    assert (await again(bench, nursery, earlier))["connId"] == conn_id  # it is used up
+    back.leave(1006)  # before any of it was read
+    await trio.sleep(1)
+    greeted = back.answers("hello")[0]["payload"]["connId"]
+    once_more = await bench.connected(nursery, resume={"connId": greeted, "seq": 0})
+    assert heard(once_more) == [2, 3]
 
 
 async def again(bench: DoorBench, nursery: trio.Nursery, resume: dict[str, Any]) -> Any:
@@ -333,21 +354,23 @@ async def again(bench: DoorBench, nursery: trio.Nursery, resume: dict[str, Any])
 
 
 async def test_what_was_seen_before_it_broke_counts_from_there(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     conn_id, seq = await lost(bench, nursery)
     back = await bench.connected(nursery, resume={"connId": conn_id, "seq": seq - 1})
     assert heard(back) == [1, 2, 3]
 
 
-async def test_who_saw_nothing_yet_gets_everything(bench: DoorBench, nursery: trio.Nursery) -> None:
+async def test_who_saw_nothing_yet_gets_everything(
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
     conn_id, _ = await lost(bench, nursery)
     back = await bench.connected(nursery, resume={"connId": conn_id, "seq": 0})
     assert heard(back) == [0, 1, 2, 3]
 
 
 async def test_subscriptions_are_kept_over_the_break(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     socket = await bench.connected(nursery)
     for connection in bench.door.connections:
@@ -362,7 +385,9 @@ async def test_subscriptions_are_kept_over_the_break(
     assert heard(back) == [1, 2]
 
 
-async def test_too_long_away_is_a_gap(bench: DoorBench, nursery: trio.Nursery) -> None:
+async def test_too_long_away_is_a_gap(
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
     conn_id, seq = await lost(bench, nursery)
     await trio.sleep(301)
     gap = await again(bench, nursery, {"connId": conn_id, "seq": seq})
@@ -370,14 +395,16 @@ async def test_too_long_away_is_a_gap(bench: DoorBench, nursery: trio.Nursery) -
     await again(bench, nursery, {"connId": "never there", "seq": 0})
 
 
-async def test_another_life_of_the_tenant_is_a_gap(bench: DoorBench, nursery: trio.Nursery) -> None:
+async def test_another_life_of_the_tenant_is_a_gap(
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
     conn_id, seq = await lost(bench, nursery)
     await bench.supervisor.stop("acme", reason="test")
     await again(bench, nursery, {"connId": conn_id, "seq": seq})
 
 
 async def test_another_credential_gets_nothing_and_takes_nothing_away(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     conn_id, seq = await lost(bench, nursery)
     thief = await bench.connected(nursery, "two", resume={"connId": conn_id, "seq": seq})
@@ -389,7 +416,7 @@ async def test_another_credential_gets_nothing_and_takes_nothing_away(
 
 @pytest.mark.parametrize(("seen", "missed"), [(1, [0, 1]), (2, [1]), (3, [])])
 async def test_a_connection_that_only_looks_alive_makes_way(
-    bench: DoorBench, nursery: trio.Nursery, seen: int, missed: list[int]
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery, seen: int, missed: list[int]
 ) -> None:
     old = await bench.connected(nursery)
     (connection,) = bench.door.connections
@@ -412,19 +439,19 @@ async def test_a_connection_that_only_looks_alive_makes_way(
 
 
 async def test_a_full_waiting_room_aborts_the_one_that_waited_longest(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     sockets = [FakeSocket() for _ in range(3)]
     bench.door._room._most = 2
     for socket in sockets:
         nursery.start_soon(partial(bench.visit, socket))
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
     assert [socket.aborted for socket in sockets] == [True, False, False]
     assert bench.door.waiting == 2
 
 
 async def test_what_breaks_while_it_is_served_is_over(
-    bench: DoorBench, nursery: trio.Nursery
+    bench: DoorBench, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     socket = await bench.connected(nursery)
     socket.say(SocketClosed(1009))

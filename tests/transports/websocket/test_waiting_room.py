@@ -43,3 +43,14 @@ def test_ten_thousand_that_say_nothing_do_not_keep_one_out() -> None:
 
         assert len(room) == 100
         assert -1 not in gone
+
+
+def test_everybody_can_be_sent_away() -> None:
+    room = WaitingRoom(most=4)
+    gone: list[str] = []
+    with ExitStack() as stack:
+        for address in ("a", "b", "a"):
+            stack.enter_context(room.waiting(address, partial(gone.append, address)))
+        room.send_all_away()
+        assert sorted(gone) == ["a", "a", "b"]
+        assert len(room) == 0

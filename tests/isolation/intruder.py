@@ -1,0 +1,79 @@
+"""What a hostile tenant hands in where a request names something, and how answers are compared."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_ELSEWHERE = {"acme": "acne", "USER.md": "SOUL.md"}
+_NEXT_DIGIT = str.maketrans("0123456789abcdef", "123456789abcdef0")
+
+_VARYING = (
+    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<uuid>"),
+    (re.compile(r"\b[a-z]+_[0-9a-f]{24}\b"), "<id>"),
+    (re.compile(r"\b[0-9a-f]{24,64}\b"), "<hex>"),
+    (re.compile(r"\b1[0-9]{12}\b"), "<time>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)"), "<time>"),
+    (re.compile(r"tenant:mallory[\w-]*:[\w-]{43}"), "<token>"),
+    (re.compile(r"tenant:mallory:(?=[\w-]{43}\b)"), "<token>"),
+    (re.compile(r'"(durationMs|uptimeMs|ms)":[\d.]+'), '"<duration>"'),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A name that exists at the victim, and what looks just like it and exists nowhere."""
+
+    real: str
+    nowhere: str
+    is_foreign_key: bool = False  # a session key that says whose it is
+
+
+def elsewhere(value: str) -> str:
+    """A value as well formed, and as long, that nobody has."""
+    for own, other in _ELSEWHERE.items():
+        if own in value:
+            return value.replace(own, other)
+    head, _, last = value.rpartition("_")
+    return f"{head}_" * bool(head) + last.translate(_NEXT_DIGIT)
+
+
+def guesses(kind: str, values: Iterable[str], *, own_tenant: str) -> Iterator[Guess]:
+    """What to try for a parameter of ``kind`` when the victim has ``values``."""
+    for value in values:
+        nowhere = elsewhere(value)
+        yield Guess(value, nowhere)
+        if kind != "session-key":
+            continue
+        for form in (
+            "tenant:acme:{}",
+            "TENANT:ACME:{}",
+            f"tenant:acme:tenant:{own_tenant}:{{}}",
+            f"tenant:{own_tenant}:tenant:acme:{{}}",
+            "agent:main:tenant:acme:{}",
+            " tenant:acme:{}",
+        ):
+            written = form.format(value)
+            yield Guess(written, written.replace("acme", "acne").replace("ACME", "ACNE"), True)
+            yield Guess(written, form.format(nowhere), True)
+
+
+def plain(answer: str, sent: Iterable[str]) -> str:
+    """``answer`` without what was sent, and without ids and times that are new each time."""
+    for part in sorted({part for text in sent for part in _parts(text)}, key=len, reverse=True):
+        answer = answer.replace(part, "<sent>")
+    for pattern, name in _VARYING:
+        answer = pattern.sub(name, answer)
+    return answer
+
+
+def _parts(sent: str) -> Iterator[str]:
+    """A name, and the parts of it that an answer may repeat."""
+    yield sent
+    yield sent.strip().lower()
+    *_, last = sent.split(":")
+    yield last
+    found = re.search(r"agent:([^:]+):", sent)
+    if found is not None and found[1] != "main":
+        yield found[1]
+    if found is not None:
+        yield sent[found.start() :]
