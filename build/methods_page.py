@@ -22,14 +22,17 @@ FEATURES = {
     "admin.sandboxes.": "sandboxes",
     "agents.workspace.": "sandboxes",
     "artifacts.": "tools",
+    "browser.": "tools",
     "channels.": "channels",
     "config.openFile": "a later release",
     "cron.": "cron",
+    "diagnostics.": "a later release",
     "doctor.memory.": "memory",
     "exec.": "tools",
     "gateway.identity.": "a later release",
     "hooks.": "hooks",
     "memory.": "memory",
+    "secrets.": "a later release",
     "skills.": "skills",
     "talk.": "speech",
     "tasks.": "background tasks",
@@ -176,7 +179,7 @@ def _terms(method: Method) -> str:
     terms = [
         str(method.who),
         "any operator scope" if method.scope is None else f"`{method.scope}`",
-        f"token `{method.needs}`",
+        "any token" if method.needs is None else f"token `{method.needs}`",
     ]
     if method.who is Who.NODE:
         terms[1] = "role `node`"

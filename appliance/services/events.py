@@ -94,13 +94,19 @@ class TenantEvents:
             subscriber.deliver(event)
         return event
 
+    def subscribe(self, subscriber: Subscriber) -> None:
+        self._subscribers[id(subscriber)] = subscriber
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        self._subscribers.pop(id(subscriber), None)
+
     @contextmanager
     def subscribed(self, subscriber: Subscriber) -> Iterator[None]:
-        self._subscribers[id(subscriber)] = subscriber
+        self.subscribe(subscriber)
         try:
             yield
         finally:
-            del self._subscribers[id(subscriber)]
+            self.unsubscribe(subscriber)
 
     def since(self, number: int) -> list[Event] | None:
         """The events after ``number``, None if some of them are no longer kept."""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.bench.baseline import Baseline, serving_baseline
 from tests.bench.crowd import Crowd, come_and_go
@@ -61,10 +62,10 @@ class Party:
 async def take_turns(bench: Bench, *parties: Party) -> None:
     """A round each, several times over: what else the machine does hits all of them."""
     for party in parties:
-        await in_thread(lambda load=party.load: load(_WARM_UP))  # type: ignore[misc]
+        await in_thread(partial(party.load, _WARM_UP))
     for _ in range(bench.plan.rounds):
         for party in parties:
-            await in_thread(lambda one=party: one.round(bench.plan.seconds))  # type: ignore[misc]
+            await in_thread(partial(party.round, bench.plan.seconds))
 
 
 async def health_rates(bench: Bench) -> list[Row]:
@@ -75,7 +76,7 @@ async def health_rates(bench: Bench) -> list[Row]:
         stock = await stack.enter_async_context(bare_echo(bench, door=False))
         token = gateway.state.tenants[0].token
         parties = [
-            Party(server, await in_thread(lambda p=port, t=token: _askers(stack, p, t)))  # type: ignore[misc]
+            Party(server, await in_thread(partial(_askers, stack, port, token)))
             for server, port, token in (
                 (gateway.server, gateway.port, token),
                 (door.server, door.port, None),

@@ -78,61 +78,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
-    """The folder with everything installed."""
-
-    folder: Path
-
-    @property
-    def node(self) -> Path:
-        return self.folder / _NODE
-
-    def package(self, release: str) -> Path:
-        return self.folder / f"openclaw-{release}" / "node_modules" / "openclaw"
-
-    @property
-    def library(self) -> Path:
-        return self.folder / "gateway-client-2026.9.1"
-
-    def control_ui(self, release: str) -> Path:
-        return self.package(release) / "dist" / "control-ui"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one command ended."""
-
-    command: str
-    exit_code: int
-    out: str
-    err: str
-
-    def __str__(self) -> str:
-        return (
-            f"`{self.command}` left with {self.exit_code}\n{self.out[-3000:]}\n{self.err[-2000:]}"
-        )
-
-    @property
-    def json(self) -> Any:
-        """What it printed, which is one JSON value after at most a line of prose."""
-        assert self.exit_code == 0, str(self)
-        starts = [at for at in (self.out.find("{"), self.out.find("[")) if at >= 0]
-        assert starts, str(self)
-        return json.loads(self.out[min(starts) :])
-
-    @property
-    def text(self) -> str:
-        assert self.exit_code == 0, str(self)
-        return self.out
-
-    @property
-    def refusal(self) -> str:
-        """Everything it said, knowing that it failed."""
-        assert self.exit_code == 1, str(self)
-        return self.out + self.err
-
-
-@dataclass(frozen=True, slots=True)
 class Cli:
     """``openclaw`` of one release, set up by a person who got a tenant's token."""
 

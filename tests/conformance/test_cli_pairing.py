@@ -54,11 +54,10 @@ def test_a_node_host_joins_and_is_listed_described_and_asked(cli: Cli, tmp_path:
             *("nodes", "invoke", "--node", node["nodeId"], "--json"),
             *("--command", "system.which", "--params", json.dumps({"bins": ["no-such-program"]})),
         ).json
-        cli.run(
-            "nodes", "rename", "--node", node["nodeId"], "--name", "bench two"
-        ).require_success()
+        rename = cli.run("nodes", "rename", "--node", node["nodeId"], "--name", "bench two")
         renamed = cli.run("nodes", "status", "--json").json["nodes"]
 
+    rename.require_success()
     assert node["displayName"] == "workbench"
     assert "system.which" in node["commands"]
     assert node["nodeId"] in {each["nodeId"] for each in listed}

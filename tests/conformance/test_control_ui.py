@@ -25,6 +25,8 @@ def address(release: str, origin: str, gateway: Gateway, token: str) -> str:
 
 
 async def say(page: Page, text: str) -> None:
+    # What is typed before the transcript arrives, the old page forgets again.
+    await page.wait_for("!/Loading/.test(document.body.innerText)", "the transcript")
     await page.wait_for(f"({COMPOSER}.focus(), true)", "the composer")
     await page.type(text)
     await page.press_enter()

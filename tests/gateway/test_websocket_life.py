@@ -104,9 +104,7 @@ async def test_a_token_may_revoke_itself(gateway: Gateway, acme: Tenant) -> None
     async with connected(gateway.port, acme.token) as bystander:
         async with connected(gateway.port, minted["token"]) as client:
             with trio.fail_after(1):
-                revoked = await client.call(
-                    "tokens.revoke", tenantId="acme", tokenId=minted["id"]
-                )
+                revoked = await client.call("tokens.revoke", tenantId="acme", tokenId=minted["id"])
                 assert revoked["revoked"] is True
                 assert (await client.closed())[0] == 1008
         assert (await bystander.call("health"))["ok"] is True
@@ -247,9 +245,7 @@ async def test_deltas_that_a_slow_reader_misses_show_as_a_gap(
         assert len(arrived) + 1 + lag["payload"]["lost"] == 1_000
 
 
-async def test_a_client_that_comes_back_gets_what_it_missed(
-    gateway: Gateway, acme: Tenant
-) -> None:
+async def test_a_client_that_comes_back_gets_what_it_missed(gateway: Gateway, acme: Tenant) -> None:
     async with connected(gateway.port, acme.token) as client:
         conn_id = client.hello["server"]["connId"]
         events = events_of(gateway, "acme")

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import msgspec
 
-from appliance.model.errors import ApplianceError
 from appliance.model.ids import new_id
 from appliance.protocols.gateway import WireError
 from appliance.services.clients import Client
@@ -123,4 +122,4 @@ def encode(answer: Answer) -> bytes:
 
 
 def _no_respond(_: Answer) -> None:
-    raise ApplianceError("an inline method answers once")
+    raise RuntimeError("an inline method answers once")

@@ -19,7 +19,9 @@ P = TypeVar("P", bound=Params)
 
 _NOTHING = NoParams()
 _MOST_UNKNOWN = 20  # members that are named; a client may send a million
-_EXPECTED = re.compile(r"^Expected (?P<what>.+?)(?:, got .+)?$")
+_EXPECTED = re.compile(
+    r"^Expected (?P<kinds>\w+(?: ?\| ?\w+)*)(?: (?P<rule>.+?))?(?:, got .+)?$"
+)
 _JSON_NAMES = {
     "str": "string",
     "int": "integer",
@@ -74,11 +76,11 @@ def _rule(reason: str) -> str:
     match = _EXPECTED.match(reason)
     if match is None:
         return reason
-    words = match["what"].split(" ", 1)
-    kinds = " or ".join(_JSON_NAMES.get(kind, kind) for kind in words[0].split("|"))
-    if len(words) == 1:
+    names = [kind.strip() for kind in match["kinds"].split("|")]
+    kinds = " or ".join(_JSON_NAMES.get(name, name) for name in names)
+    rule = match["rule"]
+    if rule is None:
         return f"must be {kinds}"
-    rule = words[1]
     if rule.startswith("of length"):
         return f"must have {rule.removeprefix('of ')}"
     return f"must be {rule}" if rule[0] in "<>" else f"must be {kinds} {rule}"

@@ -150,8 +150,9 @@ class WebSocketDoor:
                 trio.fail_after(limits.handshake_timeout),
             ):
                 self._challenge(socket, nonce)
-                first = await socket.receive()
-                admitted = await self._parts.handshake.admit(first, Visit(upgrade, nonce))
+                admitted = await self._parts.handshake.admit(
+                    await socket.receive(), Visit(upgrade, nonce)
+                )
         except trio.TooSlowError:
             self._parts.counts.handshake("timeout")
             return _TOO_LATE
@@ -219,12 +220,16 @@ class WebSocketDoor:
             raise Unavailable(f"the tenant has {most} connections already", retry_after=5)
         connection.came_after = tenant.events.last
         tenant.clients.add(connection)
+        tenant.events.subscribe(connection)
         try:
-            with tenant.events.subscribed(connection):
-                self._welcome(socket, connection, admitted, hello, tenant)
-                parts.hello.arrived(connection, tenant)
-                await connection.serve(tenant, admitted.early)
+            self._welcome(socket, connection, admitted, hello, tenant)
+            parts.hello.arrived(connection, tenant)
+            # Thousands of connections do nothing most of the time: what they
+            # hold on to meanwhile is what they cost.
+            del hello
+            await connection.serve(tenant, admitted.early)
         finally:
+            tenant.events.unsubscribe(connection)
             self._connections.pop(connection, None)
             tenant.clients.discard(connection)
             parts.hello.left(connection, tenant)

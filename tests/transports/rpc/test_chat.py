@@ -105,7 +105,7 @@ async def test_a_stop_word_is_answered_with_what_it_stopped(
 
 
 async def test_what_would_change_the_answer_is_refused_by_name(rpc: RpcBench) -> None:
-    refused: tuple[tuple[str, object], ...] = (
+    refused: tuple[tuple[str, Any], ...] = (
         ("toolBindings", {"a": 1}),
         ("expectedLeafEntryId", "msg_1"),
         ("expectedLeafEntryId", None),
