@@ -8,6 +8,7 @@ ask for less than its token grants, never for more.
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 
 from appliance.model.callers import Caller
 from appliance.model.tokens import Scope
@@ -47,9 +48,7 @@ def covers(granted: Iterable[OperatorScope], needed: OperatorScope) -> bool:
 
 def grantable(caller: Caller) -> frozenset[OperatorScope]:
     """Every scope that a connection of ``caller`` may have."""
-    if caller.is_admin:
-        return EVERYTHING
-    return frozenset().union(*(_BY_TOKEN[scope] for scope in caller.scopes))
+    return EVERYTHING if caller.is_admin else _of_token(caller.scopes)
 
 
 def granted(caller: Caller, asked: Iterable[str]) -> frozenset[OperatorScope]:
@@ -58,12 +57,24 @@ def granted(caller: Caller, asked: Iterable[str]) -> frozenset[OperatorScope]:
     Names that we do not know are passed over: newer clients ask for more
     (``operator.questions``, ``operator.talk``).
     """
-    possible = grantable(caller)
     named = frozenset(asked)
     if not named:
-        return possible
+        return grantable(caller)
     # Whoever named only what we do not know wanted something, but not all.
-    wanted = {scope for scope in OperatorScope if scope.value in named} or {OperatorScope.READ}
+    wanted = frozenset(scope for scope in OperatorScope if scope.value in named)
+    return _among(grantable(caller), wanted or frozenset({OperatorScope.READ}))
+
+
+# Few combinations, shared by thousands of connections.
+@lru_cache(maxsize=256)
+def _of_token(scopes: frozenset[Scope]) -> frozenset[OperatorScope]:
+    return frozenset().union(*(_BY_TOKEN[scope] for scope in scopes))
+
+
+@lru_cache(maxsize=1024)
+def _among(
+    possible: frozenset[OperatorScope], wanted: frozenset[OperatorScope]
+) -> frozenset[OperatorScope]:
     if OperatorScope.ADMIN in wanted and OperatorScope.ADMIN not in possible:
         return possible  # it asked for all there is
     return frozenset(scope for scope in possible if covers(wanted, scope))

@@ -19,9 +19,7 @@ P = TypeVar("P", bound=Params)
 
 _NOTHING = NoParams()
 _MOST_UNKNOWN = 20  # members that are named; a client may send a million
-_EXPECTED = re.compile(
-    r"^Expected (?P<kinds>\w+(?: ?\| ?\w+)*)(?: (?P<rule>.+?))?(?:, got .+)?$"
-)
+_EXPECTED = re.compile(r"^Expected (?P<kinds>\w+(?: ?\| ?\w+)*)(?: (?P<rule>.+?))?(?:, got .+)?$")
 _JSON_NAMES = {
     "str": "string",
     "int": "integer",

@@ -76,10 +76,29 @@ class Connection:
     """Satisfies :class:`~appliance.services.clients.Client` and ``events.Subscriber``."""
 
     __slots__ = (
-        "_admission", "_audiences", "_dialect", "_dispatcher", "_errands", "_goodbye",
-        "_in_flight", "_limits", "_lost", "_nursery", "_permissions", "_rights",
-        "_scope", "_seq", "_socket", "_table", "_tenant", "came_after", "delivered",
-        "is_welcome", "watched_sessions", "watches_sessions",
+        "_admission",
+        "_audiences",
+        "_dialect",
+        "_dispatcher",
+        "_errands",
+        "_errands_done",
+        "_goodbye",
+        "_in_flight",
+        "_limits",
+        "_lost",
+        "_nursery",
+        "_outside",
+        "_permissions",
+        "_rights",
+        "_seq",
+        "_socket",
+        "_table",
+        "_tenant",
+        "_watched",
+        "came_after",
+        "delivered",
+        "is_welcome",
+        "watches_sessions",
     )  # fmt: skip
 
     def __init__(
@@ -103,7 +122,8 @@ class Connection:
         self._rights = Rights.of(admission.caller, admission.role, admission.scopes)
         self._table: Mapping[str, Method] = permissions.table(self._rights)
         self._audiences = _audiences(admission)
-        self._scope = trio.CancelScope()
+        self._outside = 0  # errands under way
+        self._errands_done: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
         self._tenant: TenantRuntime | None = None
         self._goodbye: Goodbye | None = None
@@ -114,7 +134,7 @@ class Connection:
         self.came_after = 0  # the tenant's latest event then
         self.delivered: Delivered | None = None  # made with the first event
         self.watches_sessions = False
-        self.watched_sessions: set[str] = set()
+        self._watched: set[str] | None = None  # made with the first of them
 
     # -- Client ----------------------------------------------------------
 
@@ -155,6 +175,12 @@ class Connection:
         return self._admission.connected_at
 
     @property
+    def watched_sessions(self) -> set[str]:
+        if self._watched is None:
+            self._watched = set()
+        return self._watched
+
+    @property
     def buffered(self) -> int:
         return self._socket.buffered
 
@@ -177,7 +203,8 @@ class Connection:
         """End the connection soon; the first reason counts."""
         if self._goodbye is None:
             self._goodbye = goodbye
-        self._scope.cancel()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
 
     # -- Subscriber ------------------------------------------------------
 
@@ -204,7 +231,7 @@ class Connection:
         # Who subscribed was allowed to, a node for what it shows included.
         if audience is Audience.SESSION_LIST:
             return self.watches_sessions
-        return audience is Audience.SESSION and event.session in self.watched_sessions
+        return audience is Audience.SESSION and event.session in (self._watched or ())
 
     def replay(self, events: list[Event]) -> None:
         """Deliver what a client missed while it was away."""
@@ -219,8 +246,8 @@ class Connection:
         ``early`` is what the client asked together with its greeting.
         """
         self._tenant = tenant
-        with self._scope, log_context(connection=self.id):
-            async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
+            if self._goodbye is None:
                 self._nursery = nursery
                 try:
                     for request in early:
@@ -234,6 +261,12 @@ class Connection:
                 finally:
                     self._nursery = None
                 nursery.cancel_scope.cancel()
+
+    async def wait_errands(self) -> None:
+        """Wait for the requests that outlive the job: their answers still leave."""
+        if self._outside:
+            self._errands_done = trio.Event()
+            await self._errands_done.wait()
 
     @property
     def goodbye(self) -> Goodbye:
@@ -275,6 +308,7 @@ class Connection:
             self._answer(request, too_many_in_flight(self._limits().max_in_flight))
         elif method.outside:
             self._in_flight += 1
+            self._outside += 1
             self._errands.start_soon(self._run_errand, method, request)
         elif self._nursery is not None:
             self._in_flight += 1
@@ -294,8 +328,13 @@ class Connection:
 
     async def _run_errand(self, method: Method, request: Request) -> None:
         # It may end its own credential, and so the job it was asked in.
-        with log_context(tenant=self.caller.tenant, connection=self.id):
-            await self._run(method, request)
+        try:
+            with log_context(tenant=self.caller.tenant):
+                await self._run(method, request)
+        finally:
+            self._outside -= 1
+            if self._errands_done is not None and not self._outside:
+                self._errands_done.set()
 
     def _respond(
         self, method: Method, request: Request, early: list[Answer], answer: Answer

@@ -85,6 +85,9 @@ class WebSocketDoor:
         self._connections: dict[Connection, TenantRuntime | None] = {}
         self._left = LeftConnections()
         self._closing = False
+        # Requests that may end the credential they were made with. One nursery
+        # for all: it is idle most of the time, and each costs 2 KiB.
+        self._errands: trio.Nursery | None = None
 
     def __len__(self) -> int:
         """Connections that are through the handshake."""
@@ -110,7 +113,16 @@ class WebSocketDoor:
         self._open += 1
         try:
             async with open_socket(scope, receive, send) as socket:
-                goodbye = await self._converse_contained(socket, upgrade)
+                try:
+                    met = await self._shake_hands(socket, upgrade)
+                    del upgrade  # served for days, it would be kept for days
+                    goodbye = (
+                        met if not isinstance(met, Admitted) else await self._serve(socket, met)
+                    )
+                except Exception:
+                    # The transport's edge: the server below would drop it without a word.
+                    log.exception("a connection failed")
+                    goodbye = _BROKEN
                 if goodbye is not None:
                     await socket.close(goodbye.code, goodbye.reason)
         finally:
@@ -131,16 +143,8 @@ class WebSocketDoor:
             allowed_origins=server.allowed_origins,
         )
 
-    async def _converse_contained(self, socket: Socket, upgrade: Upgrade) -> Goodbye | None:
-        try:
-            return await self._converse(socket, upgrade)
-        except Exception:
-            # The transport's edge: the server below would drop it without a word.
-            log.exception("a connection failed")
-            return _BROKEN
-
-    async def _converse(self, socket: Socket, upgrade: Upgrade) -> Goodbye | None:
-        """Shake hands and serve; return what to say at the end, None to a client that left."""
+    async def _shake_hands(self, socket: Socket, upgrade: Upgrade) -> Admitted | Goodbye | None:
+        """Let a client in, or return what to tell it; None to one that left."""
         limits = self._parts.config().server.websocket
         socket.limit_messages(limits.max_frame_bytes_before_auth)
         nonce = secrets.token_urlsafe(24)
@@ -166,7 +170,7 @@ class WebSocketDoor:
                 socket.send(refused.frame)
             return refused.goodbye
         socket.limit_messages(limits.max_frame_bytes)
-        return await self._serve(socket, admitted)
+        return admitted
 
     def _challenge(self, socket: Socket, nonce: str) -> None:
         challenge = Challenge(nonce=nonce, ts=self._now_ms())
@@ -176,24 +180,22 @@ class WebSocketDoor:
 
     async def _serve(self, socket: Socket, admitted: Admitted) -> Goodbye:
         caller = admitted.admission.caller
-        goodbye = _SERVICE_RESTART
-        async with trio.open_nursery() as errands:
-            connection = self._parts.connect(
-                socket, admitted.dialect, admitted.admission, errands=errands
-            )
-            try:
-                if caller.tenant is None:
-                    await self._live(socket, connection, admitted, None)
-                else:
-                    await self._parts.supervisor.perform(
-                        caller.tenant,
-                        partial(self._live, socket, connection, admitted),
-                        caller=caller,
-                    )
-                goodbye = connection.goodbye
-            except ApplianceError as error:
-                goodbye = self._end(socket, connection, admitted, error)
-            errands.cancel_scope.deadline = trio.current_time() + _ERRAND_PATIENCE
+        if self._errands is None:
+            return _SERVICE_RESTART
+        connection = self._parts.connect(
+            socket, admitted.dialect, admitted.admission, errands=self._errands
+        )
+        live = partial(self._live, socket, connection, admitted)
+        try:
+            if caller.tenant is None:
+                await live(None)
+            else:
+                await self._parts.supervisor.perform(caller.tenant, live, caller=caller)
+            goodbye = connection.goodbye
+        except ApplianceError as error:
+            goodbye = self._end(socket, connection, admitted, error)
+        with trio.move_on_after(_ERRAND_PATIENCE):
+            await connection.wait_errands()
         return goodbye
 
     async def _live(
@@ -267,7 +269,7 @@ class WebSocketDoor:
         missed = None
         if left is not None and left.events is tenant.events:
             connection.watches_sessions = left.watches_sessions
-            connection.watched_sessions |= left.watched_sessions
+            connection.watched_sessions.update(left.watched_sessions)
             missed = left.missed_since(resume.seq)
         if missed is None:
             connection.send_event(
@@ -293,7 +295,15 @@ class WebSocketDoor:
     # -- chores ----------------------------------------------------------
 
     async def run(self) -> None:
-        """Tick, look after backlogs and forgotten connections, until cancelled."""
+        """Hold what outlives a connection, and do the chores, until cancelled."""
+        async with trio.open_nursery() as self._errands:
+            try:
+                await self._do_chores()
+            finally:
+                self._errands = None
+
+    async def _do_chores(self) -> None:
+        """Tick, look after backlogs and forgotten connections."""
         next_tick = trio.current_time() + self._parts.config().server.websocket.tick_interval
         while True:
             await trio.sleep(1)

@@ -63,7 +63,7 @@ def test_what_a_method_may_do_fits_together(method: Method) -> None:
 
 
 def _anything(_: type) -> dict[str, object]:
-    return {}
+    return {"description": "Anything."}
 
 
 def test_only_what_needs_no_right_has_no_scope() -> None:
