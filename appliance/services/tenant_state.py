@@ -40,6 +40,8 @@ class TenantState:
 
         self.presence_changed = False
         self.presence_published_at = -inf  # Trio's clock
+        self.presence_list = b"[]"
+        self.presence_listed_at = -inf
         self.beacons = Beacons()
 
         self.heartbeats_enabled = True

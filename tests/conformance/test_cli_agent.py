@@ -68,21 +68,12 @@ def test_an_agent_that_does_not_exist_is_called_unknown(cli: Cli) -> None:
 def terminal(cli: Cli, *arguments: str) -> Iterator[int]:
     """The command at a terminal of its own; yields the terminal's other end."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        cli.command(*arguments),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=cli.environment({"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}),
-        cwd=cli.home,
-        start_new_session=True,
-    )
-    os.close(theirs)
+    environ = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
     try:
-        yield ours
+        with cli.running(*arguments, environ=environ, stdin=theirs, stdout=theirs, stderr=theirs):
+            os.close(theirs)
+            yield ours
     finally:
-        process.kill()
-        process.wait()
         os.close(ours)
 
 
@@ -135,21 +126,10 @@ class AcpBridge:
 
 @contextmanager
 def acp_bridge(cli: Cli) -> Iterator[AcpBridge]:
-    process = subprocess.Popen(
-        cli.command("acp", *cli.flags),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        bufsize=1,
-        env=cli.environment(),
-        cwd=cli.home,
-    )
-    try:
+    with cli.running(
+        "acp", *cli.flags, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
         yield AcpBridge(process)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @command("acp")

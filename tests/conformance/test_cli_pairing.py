@@ -1,7 +1,6 @@
 """The commands about devices and nodes, with a real node host to talk to."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,29 +19,26 @@ pytestmark = pytest.mark.system
 def node_host(cli: Cli, name: str, log: Path) -> Iterator[dict[str, Any]]:
     """``openclaw node run`` as a program of its own; yields it as the gateway lists it."""
     host, _, port = cli.url.removeprefix("ws://").partition(":")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            cli.command("node", "run", "--host", host, "--port", port, "--display-name", name),
-            stdin=subprocess.DEVNULL,
+    arguments = ("node", "run", "--host", host, "--port", port, "--display-name", name)
+    found: list[dict[str, Any]] = []
+    with (
+        log.open("w") as output,
+        cli.running(
+            *arguments,
+            environ={"OPENCLAW_GATEWAY_TOKEN": cli.token},
             stdout=output,
             stderr=output,
-            env=cli.environment({"OPENCLAW_GATEWAY_TOKEN": cli.token}),
-            cwd=cli.home,
-        )
-    found: list[dict[str, Any]] = []
+        ) as process,
+    ):
 
-    def connected() -> bool:
-        assert process.poll() is None, log.read_text()
-        nodes = cli.call("node.list")["nodes"]
-        found[:] = [node for node in nodes if node.get("connected")]
-        return bool(found)
+        def connected() -> bool:
+            assert process.poll() is None, log.read_text()
+            nodes = cli.call("node.list")["nodes"]
+            found[:] = [node for node in nodes if node.get("connected")]
+            return bool(found)
 
-    try:
-        wait_until(connected, "the node to connect", patience=120)
+        wait_until(connected, "the node to connect", patience=100)
         yield found[0]
-    finally:
-        process.kill()
-        process.wait()
 
 
 @command("node run", "nodes status", "nodes describe", "nodes invoke", "nodes rename")

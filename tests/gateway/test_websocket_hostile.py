@@ -3,17 +3,14 @@
 import gc
 import json
 import random
-import resource
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-import trio_websocket
 
 from appliance.transports import hypercorn_websocket
 from appliance.transports.hypercorn_websocket import DoorWebSocket
@@ -26,11 +23,11 @@ from tests.gateway.raw_websocket import (
     PONG,
     TEXT,
     UPGRADE,
-    RawWebSocket,
     frame,
     head,
     raw,
 )
+from tests.gateway.vitals import is_failure, resident, wait_quiet
 from tests.gateway.websocket import CLIENT, Refused, connected
 
 MIB = 1024 * 1024
@@ -50,34 +47,8 @@ async def unharmed(
     with trio.fail_after(3):
         async with connected(gateway.port, acme.token) as client:
             assert (await client.call("health"))["ok"] is True
-        while conversations():
-            await trio.sleep(0.01)
+        await wait_quiet()
     assert [record.getMessage() for record in caplog.records if is_failure(record)] == []
-
-
-def is_failure(record: Any) -> bool:
-    text = record.getMessage().lower()
-    return (
-        record.levelname in {"ERROR", "CRITICAL"}
-        or bool(record.exc_info)
-        or any(word in text for word in ("failed", "broke", "traceback"))
-    )
-
-
-def conversations() -> int:
-    """Requests and WebSockets that the gateway is busy with."""
-    count, unseen = 0, [trio.lowlevel.current_root_task()]
-    while unseen:
-        task = unseen.pop()
-        count += task.name == "hypercorn.trio.task_group._handle"
-        unseen += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-    return count
-
-
-def resident() -> int:
-    """Bytes of memory that this process, and so the gateway, uses."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
 
 
 async def close_code(gateway: Gateway, *data: bytes, token: str = "") -> int:
@@ -131,9 +102,9 @@ async def test_what_cannot_be_read_ends_its_connection(
 @pytest.mark.parametrize("authenticated", [False, True])
 @pytest.mark.parametrize("pieces", [1, 50])
 async def test_fifty_megabytes_are_refused_and_not_kept(
-    gateway: Gateway, acme: Tenant, authenticated: bool, pieces: int
+    gateway: Gateway, acme: Tenant, *, authenticated: bool, pieces: int
 ) -> None:
-    await close_code(gateway, token=acme.token, *[frame(CLOSE, b"\x03\xe8")])
+    await close_code(gateway, frame(CLOSE, b"\x03\xe8"), token=acme.token)
     before = resident()
     most = 0
     with trio.fail_after(5):
@@ -377,7 +348,7 @@ async def test_a_greeting_that_drips_in_is_cut_off(gateway: Gateway, acme: Tenan
 
 @pytest.mark.parametrize("authenticated", [False, True])
 async def test_pings_that_nobody_waits_for_take_no_memory(
-    gateway: Gateway, acme: Tenant, authenticated: bool
+    gateway: Gateway, acme: Tenant, *, authenticated: bool
 ) -> None:
     async with raw(gateway.port) as client:
         if authenticated:

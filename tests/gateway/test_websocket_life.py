@@ -13,7 +13,7 @@ import trio
 from appliance.services.events import TenantEvents
 from tests.gateway.conftest import ADMIN_KEY, Gateway, Tenant
 from tests.gateway.raw_websocket import UPGRADE, RawWebSocket, raw
-from tests.gateway.test_websocket_hostile import MIB, conversations, is_failure, resident
+from tests.gateway.vitals import is_failure, resident, wait_quiet
 from tests.gateway.websocket import Refused, connected, dialled
 
 # The client library leaves a socket to the collector where its handshake is refused.
@@ -27,8 +27,7 @@ async def unharmed(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> AsyncI
     """Afterwards nothing is left running, and the log has no failure."""
     yield
     with trio.fail_after(3):
-        while conversations():
-            await trio.sleep(0.01)
+        await wait_quiet()
     assert [record.getMessage() for record in caplog.records if is_failure(record)] == []
 
 
@@ -63,16 +62,18 @@ async def test_what_ends_a_token_ends_its_connections_within_a_second(
     gateway: Gateway, acme: Tenant, end: Any
 ) -> None:
     other = await gateway.create("other")
-    async with connected(gateway.port, acme.token) as client:
-        async with connected(gateway.port, other.token) as bystander:
-            pending = await client.ask("agent.wait", runId="no-such-run", timeoutMs=60_000)
-            with trio.fail_after(1):
-                await end(gateway)
-                code, reason = await client.closed()
-            assert (code, bool(reason)) == (1008, True)
-            assert client.answered("r1") == 0  # the greeting was answered, and only once
-            assert client.answered(pending) <= 1
-            assert (await bystander.call("health"))["ok"] is True
+    async with (
+        connected(gateway.port, acme.token) as client,
+        connected(gateway.port, other.token) as bystander,
+    ):
+        pending = await client.ask("agent.wait", runId="no-such-run", timeoutMs=60_000)
+        with trio.fail_after(1):
+            await end(gateway)
+            code, reason = await client.closed()
+        assert (code, bool(reason)) == (1008, True)
+        assert client.answered("r1") == 0  # the greeting was answered, and only once
+        assert client.answered(pending) <= 1
+        assert (await bystander.call("health"))["ok"] is True
     if end is not disable:
         async with dialled(gateway.port) as late:
             with pytest.raises(Refused, match="token mismatch"):
@@ -141,8 +142,7 @@ async def test_a_restart_is_told_before_the_goodbye(
                 await client.event("shutdown", reason="service restart")
                 assert await client.closed() == (1012, "service restart")
             assert tenant.answered(pending) == 0
-            while conversations():  # nobody holds the restart up
-                await trio.sleep(0.01)
+            await wait_quiet()  # nobody holds the restart up
 
 
 @pytest.mark.parametrize("websocket_limits", ["{max_connections_per_tenant: 2}"])
@@ -217,7 +217,7 @@ async def test_who_never_reads_is_told_and_dropped_and_costs_little(
                         events.publish("chat", {"n": number, "text": "y" * 8_000})
                         await trio.sleep(0.002)
                 events.publish("chat", {"n": "last"})
-            assert resident() - before < 40 * MIB  # 14 of it what the quick one keeps
+            assert resident() - before < 40 * 1024 * 1024  # 14 of it what the quick one keeps
             assert await slow.closed() == 1008
         assert "events.lag" in slow.events
         numbers = [each["seq"] for each in heard]
@@ -252,8 +252,7 @@ async def test_a_client_that_comes_back_gets_what_it_missed(gateway: Gateway, ac
         events.publish("chat", {"n": 1})
         seq = (await client.event("chat", n=1))["seq"]
     with trio.fail_after(2):
-        while len(events):
-            await trio.sleep(0.01)
+        await wait_quiet()
         for number in range(2, 5):
             events.publish("chat", {"n": number})
         resume = {"connId": conn_id, "seq": seq}

@@ -6,8 +6,6 @@ the kinds that the registry's parameters have.
 """
 
 import json
-import os
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,11 +14,9 @@ from typing import Any
 import trio
 import trio_websocket
 
-from appliance.storage.paired import Paired, PairedStore, PairRequest
-from appliance.storage.paths import ConfinedDirectory
 from tests.gateway.conftest import Gateway, Tenant
 from tests.gateway.test_websocket_handshake import Device
-from tests.gateway.websocket import CLIENT, Client, dialled
+from tests.gateway.websocket import CLIENT, Client, Refused, dialled
 
 FILE = "USER.md"
 
@@ -59,7 +55,8 @@ class Ear(Client):
 
 @asynccontextmanager
 async def listening(port: int, token: str, path: str = "/", **params: Any) -> AsyncIterator[Ear]:
-    async with dialled(port, path) as plain:
+    # With a short queue, what nobody reads keeps the client's end from closing.
+    async with dialled(port, path, message_queue_size=10_000) as plain:
         ear = Ear(plain.socket)
         await ear.connect(token, **params)
         yield ear
@@ -82,6 +79,12 @@ class Home:
     things: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
+    def unguessable(self) -> tuple[str, ...]:
+        """Ids that nobody can know who was not told."""
+        kinds = ("session-id", "token-id", "device-id", "message-id", "invoke-id", "work-id")
+        return tuple(value for kind in kinds for value in self.things[kind])
+
+    @property
     def heard(self) -> list[str]:
         return [*self.operator.heard, *self.node.heard]
 
@@ -95,8 +98,7 @@ async def open_home(gateway: Gateway, name: str, word: str) -> AsyncIterator[Hom
         f"/v1/tenants/{name}/credentials/stub", json={"api_key": word}, headers=headers
     )
     device = Device()
-    asked = _ask_to_be_paired(gateway, name, device, word)
-    await _bring(gateway, tenant, device, word)
+    asked = await _bring(gateway, tenant, device, word)
     node_id = f"kettle-of-{name}"
     async with AsyncExitStack() as stack:
         operator = await stack.enter_async_context(
@@ -122,40 +124,36 @@ async def open_home(gateway: Gateway, name: str, word: str) -> AsyncIterator[Hom
         yield home
 
 
-def _ask_to_be_paired(gateway: Gateway, name: str, device: Device, word: str) -> str:
-    """A device that wants more than it has: nothing that goes over the wire asks for that."""
-    request = PairRequest(
-        request_id=f"pair_{device.id[:24]}",
-        kind="device",
-        subject_id=device.id,
-        ts=round(time.time() * 1000),
-        public_key=device.public_key,
-        display_name=word,
-        client_id="cli",
-        client_mode="cli",
-        role="operator",
-        roles=("operator",),
-        scopes=("operator.read",),
-    )
-    place = gateway.state_dir / "tenants" / name
-    with ConfinedDirectory(os.open(place, os.O_RDONLY | os.O_DIRECTORY)) as root:
-        PairedStore(root).save(Paired(requests=(request,)))
-    return request.request_id
+async def _bring(gateway: Gateway, tenant: Tenant, device: Device, word: str) -> str:
+    """Make a device known by connecting with it; then have it ask for more than it got.
+
+    Return the id of the request that waits for a decision.
+    """
+    hello = await _connect(gateway, device, tenant.token, word, ["operator.read"])
+    try:
+        await _connect(
+            gateway, device, hello["auth"]["deviceToken"], word, ["operator.write"]
+        )
+    except Refused as refused:
+        return str(refused.error["details"]["requestId"])
+    raise AssertionError("the device got more than it had been granted")
 
 
-async def _bring(gateway: Gateway, tenant: Tenant, device: Device, word: str) -> None:
-    """Connect once with a device, which makes it a device of the tenant."""
+async def _connect(
+    gateway: Gateway, device: Device, token: str, word: str, scopes: list[str]
+) -> dict[str, Any]:
     async with dialled(gateway.port) as client:
         nonce = (await client.event("connect.challenge"))["payload"]["nonce"]
-        await client.call(
+        hello: dict[str, Any] = await client.call(
             "connect",
             minProtocol=4,
             maxProtocol=4,
             client={**CLIENT, "displayName": word},
-            auth={"token": tenant.token},
-            scopes=["operator.read"],
-            device=device.prove(nonce, tenant.token, ["operator.read"]),
+            auth={"token": token},
+            scopes=scopes,
+            device=device.prove(nonce, token, scopes),
         )
+        return hello
 
 
 async def _token(operator: Ear, name: str, word: str) -> str:

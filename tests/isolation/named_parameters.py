@@ -32,6 +32,15 @@ class Parameter:
         return f"{self.method} {self.path}"
 
 
+HIDDEN = (
+    # Names in what the registry cannot describe.
+    Parameter("message.action", "params.to", "session-key"),
+    Parameter("message.action", "params.target", "session-key"),
+    Parameter("node.event", "payload.sessionKey", "session-key"),
+    Parameter("node.pending.ack", "ids.[]", "work-id"),
+)
+
+
 def texts_of(method: Method) -> list[Parameter]:
     """Every text in the params of ``method``, however deep."""
     found = _walk(inspect.type_info(method.params), "", None)
@@ -39,7 +48,9 @@ def texts_of(method: Method) -> list[Parameter]:
 
 
 def named(method: Method) -> list[Parameter]:
-    return [parameter for parameter in texts_of(method) if parameter.kind is not None]
+    """Every parameter of ``method`` that names a thing of a tenant."""
+    told = [parameter for parameter in texts_of(method) if parameter.kind is not None]
+    return [*told, *(parameter for parameter in HIDDEN if parameter.method == method.name)]
 
 
 def put(params: dict[str, Any], path: str, value: str) -> None:
@@ -82,6 +93,3 @@ def _walk(
         case inspect.StrType():
             yield path, name
 
-
-def has_required(params: type[msgspec.Struct]) -> bool:
-    return any(field.required for field in msgspec.structs.fields(params))

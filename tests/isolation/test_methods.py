@@ -5,25 +5,58 @@ exists; :mod:`tests.isolation.method_examples` then has to show how its
 rightful caller uses it, and its parameters have to say what they name.
 """
 
+import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
 from typing import Any
 
-import pytest
 import trio
 
-from appliance.model.operator_scopes import OperatorScope, Role
+from appliance.model.operator_scopes import OperatorScope
 from appliance.model.tokens import Scope
 from appliance.transports.rpc.method import Method, Who
 from appliance.transports.rpc.table import METHODS
 from tests.gateway.conftest import ADMIN_KEY, Gateway
-from tests.isolation.homes import Ear, Home, listening, node_client, open_home
-from tests.isolation.intruder import Guess, guesses, plain
+from tests.isolation.homes import Ear, Home, listening, open_home
+from tests.isolation.intruder import Guess, guesses, steady, unsaid
 from tests.isolation.method_examples import EXAMPLES, Example, filled
 from tests.isolation.named_parameters import Parameter, named, put
 
 CANARY = "canary-of-acme"
 AVAILABLE = [method for method in METHODS if method.is_available]
+LOOKS = [m for m in AVAILABLE if OperatorScope.READ is m.scope or m.needs is Scope.READ]
+# A tenant's log tells what it asked for, and so changes with every look.
+SHOWN = [m for m in LOOKS if m.who is not Who.ADMIN and m.name != "logs.tail"]
+
+HomeFor = Callable[[Method], AbstractAsyncContextManager[Home]]
+
+
+@asynccontextmanager
+async def homes(gateway: Gateway, name: str, word: str) -> AsyncIterator[HomeFor]:
+    """A home for each method, which may leave it in ruins; one for those that only look."""
+    numbers = count()
+    async with open_home(gateway, name, word) as shared:
+
+        @asynccontextmanager
+        async def home_for(method: Method) -> AsyncIterator[Home]:
+            if method in LOOKS:
+                yield shared
+                return
+            async with open_home(gateway, f"{name}{next(numbers)}", word) as own:
+                yield own
+
+        yield home_for
+
+
+async def prepared(home: Home, example: Example) -> dict[str, Any]:
+    took = None
+    for name, params in example.before:
+        took = await home.operator.call(name, **filled(params, home.things, took))
+    params = filled(example.params, home.things, took)
+    assert isinstance(params, dict)
+    return params
 
 
 def rightful(home: Home, admin: Ear, method: Method) -> Ear:
@@ -36,18 +69,8 @@ def rightful(home: Home, admin: Ear, method: Method) -> Ear:
             return home.operator
 
 
-async def prepared(home: Home, example: Example) -> dict[str, Any]:
-    took = None
-    for name, params in example.before:
-        took = await home.operator.call(name, **filled(params, home.things, took))
-    params = filled(example.params, home.things, took)
-    assert isinstance(params, dict)
-    return params
-
-
 async def answer_next_invoke(node: Ear) -> None:
-    asked = await node.event("node.invoke.request")
-    invoke = asked["payload"]
+    invoke = (await node.event("node.invoke.request"))["payload"]
     await node.call("node.invoke.result", id=invoke["id"], nodeId=invoke["nodeId"], ok=True)
 
 
@@ -57,16 +80,112 @@ def test_every_method_is_in_this_suite() -> None:
 
 async def test_its_rightful_caller_gets_an_answer(gateway: Gateway) -> None:
     refused = {}
-    async with listening(gateway.port, ADMIN_KEY) as admin:
-        for number, method in enumerate(AVAILABLE):
+    async with (
+        homes(gateway, "acme", CANARY) as home_for,
+        listening(gateway.port, ADMIN_KEY) as admin,
+    ):
+        for method in AVAILABLE:
             example = EXAMPLES[method.name]
-            async with open_home(gateway, f"acme{number}", CANARY) as home:
+            async with home_for(method) as home:
                 params = await prepared(home, example)
-                caller = rightful(home, admin, method)
                 async with trio.open_nursery() as nursery:
                     if example.is_answered_by_node:
                         nursery.start_soon(answer_next_invoke, home.node)
-                    told = await caller.tell(method.name, params)
-                if not all(json.loads(each)["ok"] for each in told.splitlines()):
-                    refused[method.name] = told
+                    told = await rightful(home, admin, method).tell(method.name, params)
+            if not all(json.loads(each)["ok"] for each in told.splitlines()):
+                refused[method.name] = told
     assert refused == {}
+
+
+# -- names of another tenant's things ----------------------------------------
+
+
+class Intruder:
+    """A tenant that hands in another's names, to one method."""
+
+    def __init__(self, home: Home, victim: Home, method: Method) -> None:
+        self._home = home
+        self._victim = victim
+        self._method = method
+        self._ear = home.node if method.who is Who.NODE else home.operator
+        self._heard_before = len(home.heard)
+        self._sent: set[str] = set()
+
+    async def findings(self) -> list[str]:
+        found = []
+        for parameter in named(self._method):
+            for guess in self._guesses(parameter):
+                found += await self._compare([parameter], [guess])
+        given = EXAMPLES[self._method.name].params
+        together = [each for each in named(self._method) if each.path.split(".")[0] in given]
+        if len(together) > 1:
+            found += await self._compare(together, [next(self._guesses(p)) for p in together])
+        return found + self._leaks()
+
+    def _guesses(self, parameter: Parameter) -> Any:
+        assert parameter.kind is not None
+        values = self._victim.things[parameter.kind]
+        return guesses(parameter.kind, values, own_tenant=self._home.tenant.id)
+
+    async def _compare(self, parameters: list[Parameter], tried: list[Guess]) -> list[str]:
+        what = ", ".join(map(str, parameters))
+        there = await self._answer(parameters, [guess.real for guess in tried])
+        nowhere = await self._answer(parameters, [guess.nowhere for guess in tried])
+        found = []
+        if there != nowhere:
+            found.append(f"{what} tells {tried} apart:\n  {there}\n  {nowhere}")
+        if tried[0].is_foreign_key and "FOREIGN_SESSION" not in there:
+            found.append(f"{what} takes {tried[0].real!r}:\n  {there}")
+        return found
+
+    async def _answer(self, parameters: list[Parameter], values: list[str]) -> str:
+        example = EXAMPLES[self._method.name]
+        params = copy.deepcopy(await prepared(self._home, example))
+        if example.is_answered_by_node:
+            params["timeoutMs"] = 20  # nobody answers
+        for parameter, value in zip(parameters, values, strict=True):
+            for other in example.without.get(parameter.path, ()):
+                params.pop(other, None)
+            put(params, parameter.path, value)
+        if [parameter.kind for parameter in parameters] == ["agent-id"]:
+            # A key that names an agent itself would be what is refused.
+            own = self._home.things["session-key"]
+            params = {name: "main" if text in own else text for name, text in params.items()}
+        sent = {*values, *(text for text in params.values() if isinstance(text, str))}
+        self._sent |= sent
+        return steady(unsaid(await self._ear.tell(self._method.name, params), sent))
+
+    def _leaks(self) -> list[str]:
+        heard = unsaid("\n".join(self._home.heard[self._heard_before :]), self._sent)
+        words = (CANARY, "acme", *self._victim.unguessable)
+        return [f"{self._method.name} tells {word!r}" for word in words if word in heard]
+
+
+async def everything_about(home: Home, own: Ear) -> dict[str, str]:
+    """What every method that looks shows to a tenant."""
+    shown = {}
+    for method in SHOWN:
+        params = await prepared(home, EXAMPLES[method.name])
+        shown[method.name] = steady(await own.tell(method.name, params))
+    return shown
+
+
+async def test_a_name_of_anothers_thing_is_a_name_of_nothing(gateway: Gateway) -> None:
+    findings = []
+    async with (
+        open_home(gateway, "acme", CANARY) as acme,
+        listening(gateway.port, acme.tenant.token) as own,
+        homes(gateway, "mallory", "word-of-mallory") as home_for,
+    ):
+        before = await everything_about(acme, own)
+        for method in AVAILABLE:
+            if method.who is not Who.ADMIN:
+                async with home_for(method) as mallory:
+                    findings += await Intruder(mallory, acme, method).findings()
+        after = await everything_about(acme, own)
+    findings += [
+        f"{name} of acme changed:\n  {before[name]}\n  {after[name]}"
+        for name in before
+        if before[name] != after[name]
+    ]
+    assert not findings, "\n".join(findings)

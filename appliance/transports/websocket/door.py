@@ -15,17 +15,25 @@ from appliance.config.schema import GatewayConfig
 from appliance.model.callers import Caller
 from appliance.model.errors import (
     ApplianceError,
+    RateLimited,
     ShuttingDown,
     TokenRejected,
     Unavailable,
 )
 from appliance.model.periods import to_ms
+from appliance.protocols import handshake_refusals as refusals
 from appliance.protocols.connect import Challenge
 from appliance.protocols.gateway import CHALLENGE, end_event, event_head
 from appliance.tenants.directory import Supervisor
 from appliance.tenants.jobs import Revoked
 from appliance.tenants.runtime import TenantRuntime
-from appliance.transports.callers import ROUTE_TENANT, Peers, require_held
+from appliance.transports.callers import (
+    ROUTE_TENANT,
+    Peers,
+    Presented,
+    read_headers,
+    require_held,
+)
 from appliance.transports.websocket.connection import Connection, Goodbye
 from appliance.transports.websocket.delivered import LeftConnection, LeftConnections
 from appliance.transports.websocket.handshake import Admitted, Handshake, HandshakeRefused, Visit
@@ -50,6 +58,16 @@ _TOO_LATE = Goodbye(1008, "handshake timeout")
 _BINARY = Goodbye(1003, "text frames only")
 _TOO_BIG = Goodbye(1009, "the message is too large")
 _BROKEN = Goodbye(1011, "something broke on our side")
+
+
+class TooManyConnections(RateLimited):
+    """The tenant has as many connections as it may; ``limit`` is how many."""
+
+    code = "too-many-connections"
+
+    def __init__(self, limit: int) -> None:
+        refusal = refusals.too_many_connections(limit)
+        super().__init__(refusal.message, retry_after=5, limit=limit)
 
 
 class LiveAccess(Protocol):
@@ -107,7 +125,8 @@ class WebSocketDoor:
             upgrade = self._read(scope)
         except ApplianceError as error:
             self._parts.counts.handshake("refused")
-            await refuse(send, error)
+            presented = read_headers(scope["headers"])
+            await refuse(send, self._throttled(error, scope, presented), presented.request_id)
             return
         await send({"type": "websocket.accept", "subprotocol": upgrade.subprotocol})
         self._open += 1
@@ -142,6 +161,18 @@ class WebSocketDoor:
             peers=parts.peers(),
             allowed_origins=server.allowed_origins,
         )
+
+    def _throttled(
+        self, error: ApplianceError, scope: dict[str, Any], presented: Presented
+    ) -> ApplianceError:
+        """``error``, or that there were too many like it from there."""
+        if not isinstance(error, TokenRejected):
+            return error
+        ip = self._parts.peers().client_ip(scope, presented)
+        wait = self._parts.handshake.note_failure(ip)
+        if wait is None:
+            return error
+        return RateLimited("too many wrong tokens came from this address", retry_after=wait)
 
     async def _shake_hands(self, socket: Socket, upgrade: Upgrade) -> Admitted | Goodbye | None:
         """Let a client in, or return what to tell it; None to one that left."""
@@ -219,7 +250,7 @@ class WebSocketDoor:
             return
         most = parts.config().server.websocket.max_connections_per_tenant
         if len(tenant.clients) >= most:
-            raise Unavailable(f"the tenant has {most} connections already", retry_after=5)
+            raise TooManyConnections(most)
         connection.came_after = tenant.events.last
         tenant.clients.add(connection)
         tenant.events.subscribe(connection)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from appliance.config.schema import GatewayConfig
 from appliance.model.callers import Caller
-from appliance.model.errors import ApplianceError, TokenRejected
+from appliance.model.errors import ApplianceError, ShuttingDown, TokenRejected
 from appliance.model.operator_scopes import OperatorScope, Role, granted
 from appliance.model.periods import to_ms
 from appliance.model.tokens import TenantToken
@@ -265,18 +265,24 @@ class Handshake:
             return None  # also of a tenant that cannot be woken: one answer for all
 
     def _wrong_token(self, request: ConnectRequest, ip: str, protocol: int) -> HandshakeRefusal:
-        limits = self._config().server.websocket
-        wait = self._throttle.note_failure(
-            ip, most=limits.login_failures_per_minute, lockout=limits.login_lockout or 0
-        )
+        wait = self.note_failure(ip)
         if wait is not None:
             return refusals.rate_limited(wait, protocol)
         if request.auth.device_token and not request.auth.token:
             return refusals.device_token_mismatch(protocol)
         return refusals.token_mismatch(protocol)
 
+    def note_failure(self, ip: str) -> float | None:
+        """Count a wrong token from ``ip``; return the seconds to stay away, if it must."""
+        limits = self._config().server.websocket
+        return self._throttle.note_failure(
+            ip, most=limits.login_failures_per_minute, lockout=limits.login_lockout or 0
+        )
+
     def error(self, error: ApplianceError, protocol: int) -> WireError:
         """A failure on our side of the handshake, as the client is told."""
+        if isinstance(error, ShuttingDown):
+            return refusals.shutting_down().error
         return error_of(error, protocol=protocol)
 
 

@@ -187,7 +187,7 @@ class Hello:
         health = await self._health.health(tenant)
         session = tenant.config.defaults.session
         return Snapshot(
-            presence=self._presence.entries(tenant),
+            presence=msgspec.Raw(self._presence.snapshot(tenant)),
             health=msgspec.Raw(health),
             state_version=SnapshotVersion(
                 presence=tenant.state.presence_version, health=tenant.state.health_version

@@ -62,7 +62,7 @@ def rpc(method: str = "connect", **params: object) -> dict[str, object]:
 
 
 @pytest.fixture
-async def bench() -> Bench:  # noqa: RUF029 - its throttle looks at trio's clock
+async def bench() -> Bench:
     return Bench()
 
 

@@ -122,7 +122,7 @@ def test_a_path_is_for_its_own_tenant() -> None:
 async def test_a_refusal_is_a_plain_problem(error: ApplianceError, status: int) -> None:
     told: list[dict[str, Any]] = []
 
-    async def send(message: dict[str, Any]) -> None:  # noqa: RUF029 - as ASGI wants it
+    async def send(message: dict[str, Any]) -> None:
         told.append(message)
 
     await refuse(send, error)
