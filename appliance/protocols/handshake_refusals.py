@@ -19,7 +19,7 @@ SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 
 _LONGEST_REASON = 123  # bytes in a close frame, RFC 6455 §5.5
-_STARTING_RETRY_MS = 500
+_RESTART_RETRY_MS = 500
 
 _DEVICE_FAULTS: dict[DeviceFault, tuple[str, str]] = {
     DeviceFault.ID_MISMATCH: ("device identity mismatch", "DEVICE_AUTH_DEVICE_ID_MISMATCH"),
@@ -144,10 +144,6 @@ def not_connect() -> HandshakeRefusal:
     return _refuse("invalid handshake: first request must be connect")
 
 
-def connected_already() -> HandshakeRefusal:
-    return _refuse("connect is only valid as the first request")
-
-
 def origin_not_allowed(protocol: int) -> HandshakeRefusal:
     return _refuse(
         "origin not allowed (open the page from this gateway, or allow its origin)",
@@ -179,21 +175,11 @@ def too_many_connections(most: int, *, retry_after: float = 5) -> HandshakeRefus
     )
 
 
-def starting() -> HandshakeRefusal:
-    return _refuse(
-        "gateway starting",
-        {"reason": "startup-sidecars"},
-        code="UNAVAILABLE",
-        retry_after_ms=_STARTING_RETRY_MS,
-        close_code=TRY_AGAIN_LATER,
-    )
-
-
 def shutting_down() -> HandshakeRefusal:
     return _refuse(
         "service restart",
         code="UNAVAILABLE",
-        retry_after_ms=_STARTING_RETRY_MS,
+        retry_after_ms=_RESTART_RETRY_MS,
         close_code=SERVICE_RESTART,
     )
 

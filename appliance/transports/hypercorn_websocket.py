@@ -111,8 +111,7 @@ class DoorWebSocket(WSStream):
     async def _handle_events(self) -> None:
         for event in self.connection.events():
             if isinstance(event, TextMessage):
-                if not await self._take(event):
-                    return
+                await self._take(event)
             elif isinstance(event, Message):
                 if event.message_finished:
                     await self._put({"type": "websocket.receive", "bytes": b""})
@@ -123,24 +122,24 @@ class DoorWebSocket(WSStream):
                 await self._on_close(event)
                 return
 
-    async def _take(self, event: TextMessage) -> bool:
-        """Collect a message; False if it is too long."""
+    async def _take(self, event: TextMessage) -> None:
+        if self.state is ASGIWebsocketState.CLOSED:
+            return  # after our goodbye only the peer's is of interest
         piece = event.data
         self._length += len(piece)
         if self._length > self.socket.most_bytes:
             self._pieces = None
-            await self._hang_up(_TOO_BIG, "the message is too large")
-            return False
+            await self._end_with(_TOO_BIG, "the message is too large")
+            return
         if self._pieces is not None or not event.message_finished:
             # Not a list: a peer may cut a message into single characters.
             self._pieces = self._pieces or StringIO(newline="")
             self._pieces.write(piece)
             if not event.message_finished:
-                return True
+                return
             piece, self._pieces = self._pieces.getvalue(), None
         self._length = 0
         await self._put({"type": "websocket.receive", "text": piece})
-        return True
 
     async def _on_close(self, event: CloseConnection) -> None:
         state = self.connection.state
@@ -153,8 +152,12 @@ class DoorWebSocket(WSStream):
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _hang_up(self, code: int, reason: str) -> None:
-        """The peer broke a rule: tell both sides. The application closes the connection."""
+        """The peer broke the protocol: what it says from now on cannot be understood."""
         self._deaf = True
+        await self._end_with(code, reason)
+
+    async def _end_with(self, code: int, reason: str) -> None:
+        """Tell both sides. The application closes the connection."""
         self.socket.say_goodbye(code, reason)
         await self._put({"type": "websocket.disconnect", "code": code})
 

@@ -114,11 +114,9 @@ def all_that_is_said(protocol: int) -> list[WireError | HandshakeRefusal]:
         refused.protocol_mismatch(1, 2),
         refused.invalid_params(ConnectInvalid("/x", "must be object")),
         refused.not_connect(),
-        refused.connected_already(),
         refused.origin_not_allowed(protocol),
         refused.rate_limited(1, protocol),
         refused.too_many_connections(1),
-        refused.starting(),
         refused.shutting_down(),
     ]
 

@@ -150,7 +150,7 @@ async def test_a_tenant_has_only_so_many_connections(gateway: Gateway, acme: Ten
     other = await gateway.create("other")
     async with connected(gateway.port, acme.token), connected(gateway.port, acme.token) as last:
         async with dialled(gateway.port) as third:
-            with pytest.raises(Refused, match="2 connections already") as caught:
+            with pytest.raises(Refused, match="connections") as caught:
                 await third.connect(acme.token)
             assert caught.value.error["retryable"] is True
             assert (await third.closed())[0] == 1013

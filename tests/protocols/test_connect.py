@@ -409,12 +409,10 @@ REFUSALS = [
     refusals.invalid_params(ConnectInvalid("/client/id", "must be string")),
     refusals.invalid_params(ConnectInvalid("", "\N{SNOWMAN}" * 200)),
     refusals.not_connect(),
-    refusals.connected_already(),
     refusals.origin_not_allowed(3),
     refusals.origin_not_allowed(4),
     refusals.rate_limited(12.5, 4),
     refusals.too_many_connections(10),
-    refusals.starting(),
     refusals.shutting_down(),
 ]
 
@@ -512,13 +510,6 @@ def test_every_reason_fits_a_close_frame_and_is_the_message(
             "pairing required",
             {"code": "PAIRING_REQUIRED", "requestId": "req-1", "reason": "not-paired"},
             1008,
-        ),
-        (
-            refusals.starting(),
-            "UNAVAILABLE",
-            "gateway starting",
-            {"reason": "startup-sidecars"},
-            1013,
         ),
         (refusals.shutting_down(), "UNAVAILABLE", "service restart", None, 1012),
     ],

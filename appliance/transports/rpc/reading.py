@@ -6,7 +6,6 @@ must be >= 1; at root: unexpected property 'zzz'``), which its clients look for;
 """
 
 import re
-from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -18,7 +17,6 @@ from appliance.transports.schemas.decoding import field_errors
 P = TypeVar("P", bound=Params)
 
 _NOTHING = NoParams()
-_MOST_UNKNOWN = 20  # members that are named; a client may send a million
 _EXPECTED = re.compile(r"^Expected (?P<kinds>\w+(?: ?\| ?\w+)*)(?: (?P<rule>.+?))?(?:, got .+)?$")
 _JSON_NAMES = {
     "str": "string",
@@ -42,17 +40,8 @@ def read_params(kind: type[P], raw: object, *, method: str) -> P:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as exc:
-        errors = field_errors(kind, _excerpt(kind, raw))
+        errors = field_errors(kind, raw)
         raise _invalid(method, errors or [FieldError("", str(exc))]) from None
-
-
-def _excerpt(kind: type[Params], raw: dict[str, object]) -> dict[str, object]:
-    """The members that ``kind`` knows and the first of the others."""
-    if len(raw) <= _MOST_UNKNOWN:
-        return raw
-    known = {name: raw[name] for name in kind.__struct_encode_fields__ if name in raw}
-    unknown = (name for name in raw if name not in known)
-    return {name: raw[name] for name in islice(unknown, _MOST_UNKNOWN)} | known
 
 
 def _invalid(method: str, errors: list[FieldError]) -> InvalidRequest:

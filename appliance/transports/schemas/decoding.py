@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,7 @@ from appliance.transports.schemas.base import Body, Query
 S = TypeVar("S", Body, Query)
 
 _MOST_PARAMETERS = 50
+_MOST_UNKNOWN = 20  # fields that are named in an answer
 _PLACE = re.compile(r"^(?P<reason>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 
 
@@ -41,7 +43,9 @@ def field_errors(
 ) -> list[FieldError]:
     """All that is wrong with ``raw`` as a ``kind``; what is right goes into ``values``."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    errors = [_unknown(str(key), fields) for key in raw if key not in fields]
+    # Each costs a search for what was meant, and a stranger may send 100,000.
+    unknown = islice((key for key in raw if key not in fields), _MOST_UNKNOWN)
+    errors = [_unknown(str(key), fields) for key in unknown]
     for name, field in fields.items():
         if name not in raw:
             if field.required:

@@ -47,6 +47,9 @@ class Dialect(Protocol):
     def interim(self, tag: object, payload: bytes) -> bytes | None:
         """An answer before the last one."""
 
+    def last_word(self, tag: object, error: WireError) -> bytes | None:
+        """The error before the connection ends: nothing else of its message is answered."""
+
     def event(self, event: Event, seq: int) -> bytes: ...
     def lone_event(self, name: str, payload: bytes, seq: int) -> bytes: ...
 
@@ -79,6 +82,9 @@ class OpenClawDialect:
 
     def interim(self, tag: object, payload: bytes) -> bytes | None:
         return gateway.encode_response(str(tag), payload)
+
+    def last_word(self, tag: object, error: WireError) -> bytes | None:
+        return gateway.encode_error(str(tag), error)
 
     def event(self, event: Event, seq: int) -> bytes:
         return gateway.end_event(_heads.of(event), seq)
@@ -145,6 +151,11 @@ class JsonRpcDialect:
 
     def interim(self, tag: object, payload: bytes) -> bytes | None:
         return None  # a JSON-RPC call is answered once
+
+    def last_word(self, tag: object, error: WireError) -> bytes | None:
+        if not isinstance(tag, _Tag):
+            return None
+        return jsonrpc.encode_wire_error(tag.call.id, error, number=_number(error))
 
     def event(self, event: Event, seq: int) -> bytes:
         version = event.state_version

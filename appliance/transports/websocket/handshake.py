@@ -332,10 +332,10 @@ def _frame_refused(exc: gateway.FrameInvalid) -> HandshakeRefused:
 
 
 def _refused(dialect: Dialect, tag: object, refusal: HandshakeRefusal) -> HandshakeRefused:
-    frame = None if tag is None else dialect.error(tag, refusal.error)
+    frame = None if tag is None else dialect.last_word(tag, refusal.error)
     return HandshakeRefused(frame, Goodbye(refusal.close_code, refusal.close_reason))
 
 
 def _refused_with(dialect: Dialect, tag: object, error: WireError) -> HandshakeRefused:
-    frame = None if tag is None else dialect.error(tag, error)
+    frame = None if tag is None else dialect.last_word(tag, error)
     return HandshakeRefused(frame, Goodbye(1008, refusals.clip_reason(error.message)))

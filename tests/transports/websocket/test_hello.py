@@ -9,13 +9,10 @@ import trio
 
 from appliance.config.loading import parse_config
 from appliance.model.callers import ActorKind, Caller
-from appliance.model.errors import TokenRejected, Unavailable
-from appliance.model.operator_scopes import OperatorScope, Role
-from appliance.model.tokens import TenantToken
+from appliance.model.operator_scopes import OperatorScope
 from appliance.services.tenant_state import TenantState
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.rpc.method import Who
-from appliance.transports.websocket.device_tokens import DeviceTokenDoor
 from appliance.transports.websocket.dialects import OpenClawDialect
 from appliance.transports.websocket.handshake import Admitted
 from appliance.transports.websocket.hello import EVENTS, Hello
@@ -25,7 +22,6 @@ from tests.transports.websocket.bench import (
     FakeSocket,
     admission,
     method,
-    someone,
 )
 
 CONFIG = parse_config("server: {websocket: {tick_interval: 7}}", name="config")
@@ -58,8 +54,8 @@ class FakeServices:
         self.seen_devices.append(device_id)
         return SimpleNamespace(text="tenant:acme:of-the-device", issued_at_ms=5)
 
-    def entries(self, tenant: object) -> list[Any]:
-        return []
+    def snapshot(self, tenant: object) -> bytes:
+        return b"[]"
 
     def touch(self, tenant: object) -> None:
         self.touched += 1
@@ -153,62 +149,3 @@ async def test_who_comes_and_goes_is_noted(bench: Bench) -> None:
         bench.hello.arrived(connection, bench.tenant)
         bench.hello.left(connection, bench.tenant)
     assert (bench.services.touched, bench.services.closed) == (2, ["conn-1"])
-
-
-# -- tokens of devices -------------------------------------------------------
-
-TOKEN = TenantToken.parse("tenant:acme:" + "x" * 43)
-
-
-async def test_only_a_few_tenants_are_woken_at_once_for_who_proved_nothing() -> None:
-    awake = most = 0
-
-    class Waking:
-        async def runtime(self, tenant: str) -> None:
-            nonlocal awake, most
-            awake += 1
-            most = max(most, awake)
-            await trio.lowlevel.checkpoint()
-            awake -= 1
-            raise Unavailable("it sleeps")
-
-    assert TOKEN is not None
-    door = DeviceTokenDoor(cast("Any", None), cast("Any", Waking()), holds={"acme"}.__contains__)
-
-    async def knock() -> None:
-        assert TOKEN is not None
-        with pytest.raises(Unavailable):
-            await door(TOKEN, device_id="d", role=Role.OPERATOR, request_id="r", ip="")
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(20):
-            nursery.start_soon(knock)
-    assert most == 4
-
-
-async def test_nobody_is_woken_for_a_tenant_that_is_not_here() -> None:
-    assert TOKEN is not None
-    door = DeviceTokenDoor(cast("Any", None), cast("Any", None), holds=set[str]().__contains__)
-
-    with pytest.raises(TokenRejected):
-        await door(TOKEN, device_id="d", role=Role.OPERATOR, request_id="r", ip="")
-
-
-async def test_the_holder_of_a_good_one_is_who_the_device_belongs_to() -> None:
-    async def runtime(tenant: str) -> str:
-        await trio.lowlevel.checkpoint()
-        return tenant
-
-    async def authenticate(tenant: str, text: str, **_: object) -> Any:
-        await trio.lowlevel.checkpoint()
-        return SimpleNamespace(caller=someone(tenant), scopes=frozenset({OperatorScope.READ}))
-
-    assert TOKEN is not None
-    door = DeviceTokenDoor(
-        cast("Any", SimpleNamespace(authenticate_device_token=authenticate)),
-        cast("Any", SimpleNamespace(runtime=runtime)),
-        holds={"acme"}.__contains__,
-    )
-    caller, scopes = await door(TOKEN, device_id="d", role=Role.OPERATOR, request_id="r", ip="")
-
-    assert (caller, scopes) == (someone(), {OperatorScope.READ})

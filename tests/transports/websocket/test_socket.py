@@ -311,3 +311,18 @@ async def test_compression_is_not_agreed_to(server: Server) -> None:
     await stream.send_all(frame(0x40 | 1, b"x"))  # uses it all the same
     opcode, _ = await read_frame(stream)
     assert opcode == 8
+
+
+async def test_what_nobody_reads_any_more_holds_nothing_up(server: Server) -> None:
+    if not _is_lean():
+        pytest.skip("stock Hypercorn waits for ever to hand it over")
+
+    async def leave(socket: Socket) -> None:
+        await trio.sleep(0.05)  # more arrives than the server queues
+
+    server.talk = leave
+    stream = await raw(server)
+    await stream.send_all(frame(1, b"x") * 100)
+    with trio.fail_after(2):
+        while await stream.receive_some():
+            pass
