@@ -47,7 +47,6 @@ def example() -> Main:
     return main
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("path", ["/", "/ws", "/t/acme/ws"])
 async def test_the_client_in_the_manual_gets_an_answer(
     gateway: Gateway,

@@ -14,11 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.gateway.conftest import ADMIN_KEY, Gateway, Tenant
 from tests.gateway.websocket import CLIENT, Client, Refused, connected, dialled
 
-# The client library leaves a socket to the collector where its handshake is refused.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 class Device:
     """An Ed25519 identity as OpenClaw's clients keep it."""

@@ -32,11 +32,6 @@ from tests.gateway.websocket import CLIENT, Refused, connected
 
 MIB = 1024 * 1024
 
-# The client library leaves a socket to the collector where its handshake is refused.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @pytest.fixture(autouse=True)
 async def unharmed(

@@ -16,11 +16,6 @@ from tests.gateway.raw_websocket import UPGRADE, RawWebSocket, raw
 from tests.gateway.vitals import is_failure, resident, wait_quiet
 from tests.gateway.websocket import Refused, connected, dialled
 
-# The client library leaves a socket to the collector where its handshake is refused.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @pytest.fixture(autouse=True)
 async def unharmed(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:

@@ -110,15 +110,27 @@ async def dialled(
 ) -> AsyncIterator[Client]:
     """A connection that has not said anything yet."""
     extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-    async with trio_websocket.open_websocket_url(
-        f"ws://127.0.0.1:{port}{path}", extra_headers=extra, **options
-    ) as socket:
-        try:
-            yield Client(socket)
-        finally:
-            # The library leaves the stream to the collector if the server
-            # said goodbye first.
-            await trio.aclose_forcefully(socket._stream)
+    # The stream is ours: the library leaves it to the collector where the
+    # handshake is refused, or where the server says goodbye first.
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    failed: Exception | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                socket = await trio_websocket.wrap_client_stream(
+                    nursery, stream, f"127.0.0.1:{port}", path, extra_headers=extra, **options
+                )
+                yield Client(socket)
+                await socket.aclose()
+            except Exception as error:  # noqa: BLE001 - the nursery would wrap it
+                failed = error
+            nursery.cancel_scope.cancel()
+    except* trio_websocket.ConnectionRejected as rejected:
+        (failed,) = rejected.exceptions
+    finally:
+        await trio.aclose_forcefully(stream)
+    if failed is not None:
+        raise failed
 
 
 @asynccontextmanager

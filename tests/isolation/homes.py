@@ -18,8 +18,6 @@ from tests.gateway.conftest import Gateway, Tenant
 from tests.gateway.test_websocket_handshake import Device
 from tests.gateway.websocket import CLIENT, Client, Refused, dialled
 
-FILE = "USER.md"
-
 
 class Ear(Client):
     """A connection that keeps every frame as it came."""
@@ -30,7 +28,7 @@ class Ear(Client):
 
     async def receive(self) -> Any:
         with trio.fail_after(10):
-            self.heard.append(await self.socket.get_message())
+            self.heard.append(str(await self.socket.get_message()))
         return json.loads(self.heard[-1])
 
     async def tell(self, method: str, params: Mapping[str, Any]) -> str:
@@ -98,12 +96,12 @@ async def open_home(gateway: Gateway, name: str, word: str) -> AsyncIterator[Hom
         f"/v1/tenants/{name}/credentials/stub", json={"api_key": word}, headers=headers
     )
     device = Device()
-    asked = await _bring(gateway, tenant, device, word)
     node_id = f"kettle-of-{name}"
     async with AsyncExitStack() as stack:
         operator = await stack.enter_async_context(
             listening(gateway.port, tenant.token, caps=["tool-events"])
         )
+        asked = await _bring(gateway, tenant, device, word)
         node = await stack.enter_async_context(
             listening(gateway.port, tenant.token, **node_client(node_id, word))
         )
@@ -111,7 +109,7 @@ async def open_home(gateway: Gateway, name: str, word: str) -> AsyncIterator[Hom
         home.things |= {
             "tenant-id": (name,),
             "device-id": (device.id,),
-            "file-name": (FILE,),
+            "file-name": (_file_of(name),),
             "token-id": (await _token(operator, name, word),),
             "agent-id": (await _agent(operator, name, word),),
         }
@@ -131,9 +129,7 @@ async def _bring(gateway: Gateway, tenant: Tenant, device: Device, word: str) ->
     """
     hello = await _connect(gateway, device, tenant.token, word, ["operator.read"])
     try:
-        await _connect(
-            gateway, device, hello["auth"]["deviceToken"], word, ["operator.write"]
-        )
+        await _connect(gateway, device, hello["auth"]["deviceToken"], word, ["operator.write"])
     except Refused as refused:
         return str(refused.error["details"]["requestId"])
     raise AssertionError("the device got more than it had been granted")
@@ -161,13 +157,17 @@ async def _token(operator: Ear, name: str, word: str) -> str:
     return str(minted["id"])
 
 
+def _file_of(name: str) -> str:
+    return "USER.md" if name.startswith("acme") else "TOOLS.md"
+
+
 async def _agent(operator: Ear, name: str, word: str) -> str:
     agent = (await operator.call("agents.create", name=f"keeper of {name}"))["agentId"]
     await operator.call("agents.update", agentId=agent, name=word, emoji="🗝")
     settings = {"defaults": {"agents": {agent: {"instructions": word}}}}
     version = (await operator.call("config.get"))["hash"]
     await operator.call("config.patch", raw=json.dumps(settings), baseHash=version)
-    await operator.call("agents.files.set", agentId=agent, name=FILE, content=word)
+    await operator.call("agents.files.set", agentId=agent, name=_file_of(name), content=word)
     return str(agent)
 
 

@@ -1,7 +1,7 @@
 """What a hostile tenant hands in where a request names something, and how answers are compared."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 _ELSEWHERE = {"acme": "acne", "USER.md": "SOUL.md"}
@@ -14,7 +14,7 @@ _VARYING = (
     (re.compile(r"\b1[0-9]{12}\b"), "<time>"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)"), "<time>"),
     (re.compile(r"\b[\w-]{43}\b"), "<secret>"),
-    (re.compile(r'"(durationMs|uptimeMs|ms)":[\d.]+'), '"<duration>"'),
+    (re.compile(r'"(durationMs|uptimeMs|ms|age)":[\d.]+'), '"<duration>"'),
 )
 
 
@@ -36,24 +36,26 @@ def elsewhere(value: str) -> str:
     return f"{head}_" * bool(head) + last.translate(_NEXT_DIGIT)
 
 
-def guesses(kind: str, values: Iterable[str], *, own_tenant: str) -> Iterator[Guess]:
+def guesses(kind: str, values: Sequence[str], *, own_tenant: str) -> Iterator[Guess]:
     """What to try for a parameter of ``kind`` when the victim has ``values``."""
     for value in values:
-        nowhere = elsewhere(value)
-        yield Guess(value, nowhere)
-        if kind != "session-key":
-            continue
-        for form in (
-            "tenant:acme:{}",
-            "TENANT:ACME:{}",
-            f"tenant:acme:tenant:{own_tenant}:{{}}",
-            f"tenant:{own_tenant}:tenant:acme:{{}}",
-            "agent:main:tenant:acme:{}",
-            " tenant:acme:{}",
-        ):
-            written = form.format(value)
-            yield Guess(written, written.replace("acme", "acne").replace("ACME", "ACNE"), True)
-            yield Guess(written, form.format(nowhere), True)
+        yield Guess(value, elsewhere(value))
+    if kind != "session-key":
+        return
+    first, *_ = values
+    # The tenant may be there or not, and the session in it.
+    named = f"tenant:acme:{first}"
+    yield Guess(named, f"tenant:acme:{elsewhere(first)}", is_foreign_key=True)
+    for form in (
+        named,
+        named.upper(),
+        f" {named}",
+        f"tenant:acme:tenant:{own_tenant}:{first}",
+        f"tenant:{own_tenant}:{named}",
+        f"agent:main:{named}",
+    ):
+        nowhere = form.replace("acme", "acne").replace("ACME", "ACNE")
+        yield Guess(form, nowhere, is_foreign_key=True)
 
 
 def unsaid(text: str, sent: Iterable[str]) -> str:

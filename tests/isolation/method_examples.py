@@ -22,6 +22,8 @@ class Own:
 class Fresh:
     """Stands for a text that was never sent before."""
 
+    form: str = "fresh-{}"
+
 
 @dataclass(frozen=True, slots=True)
 class Took:
@@ -40,6 +42,8 @@ class Example:
     without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For a parameter that stands in for others: which ones."""
     is_answered_by_node: bool = False
+    is_throttled: bool = False  # for each token by itself
+    is_ruinous: bool = False  # what it was used on is not as others need it
 
 
 _AGENT, _KEY, _NODE = Own("agent-id"), Own("session-key"), Own("node-id")
@@ -56,13 +60,13 @@ EXAMPLES: Mapping[str, Example] = {
     "admin.resources.system": Example(),
     "admin.resources.tenants": Example(),
     "agent": Example(
-        {"message": "hi", "idempotencyKey": _FRESH},
-        without={"execApprovalFollowupExpectedSessionId": ()},
+        {"message": "hi", "idempotencyKey": _FRESH, "sessionKey": Fresh("talk-{}")},
+        without={"sessionId": ("sessionKey",)},
     ),
     "agent.identity.get": Example({"agentId": _AGENT}, without={"sessionKey": ("agentId",)}),
     "agent.wait": Example({"runId": Own("run-id"), "timeoutMs": 0}),
     "agents.create": Example({"name": "Passer-by"}),
-    "agents.delete": Example({"agentId": _AGENT}),
+    "agents.delete": Example({"agentId": _AGENT}, is_ruinous=True),
     "agents.files.get": Example({"agentId": _AGENT, "name": Own("file-name")}),
     "agents.files.list": Example({"agentId": _AGENT}),
     "agents.files.set": Example(
@@ -79,20 +83,20 @@ EXAMPLES: Mapping[str, Example] = {
     "chat.send": Example({"sessionKey": _KEY, "message": "hi", "idempotencyKey": _FRESH}),
     "chat.startup": Example({"sessionKey": _KEY}),
     "commands.list": Example(),
-    "config.apply": Example(_CONFIG, before=(_READ_CONFIG,)),
+    "config.apply": Example(_CONFIG, before=(_READ_CONFIG,), is_throttled=True, is_ruinous=True),
     "config.get": Example(),
-    "config.patch": Example(_CONFIG, before=(_READ_CONFIG,)),
+    "config.patch": Example(_CONFIG, before=(_READ_CONFIG,), is_throttled=True, is_ruinous=True),
     "config.schema": Example(),
     "config.schema.lookup": Example({"path": "defaults"}),
-    "config.set": Example(_CONFIG, before=(_READ_CONFIG,)),
-    "device.pair.approve": Example({"requestId": Own("pair-request-id", 1)}),
+    "config.set": Example(_CONFIG, before=(_READ_CONFIG,), is_ruinous=True),
+    "device.pair.approve": Example({"requestId": Own("pair-request-id", 1)}, is_ruinous=True),
     "device.pair.list": Example(),
-    "device.pair.reject": Example({"requestId": Own("pair-request-id", 1)}),
-    "device.pair.remove": Example({"deviceId": _DEVICE}),
+    "device.pair.reject": Example({"requestId": Own("pair-request-id", 1)}, is_ruinous=True),
+    "device.pair.remove": Example({"deviceId": _DEVICE}, is_ruinous=True),
     "device.pair.rename": Example({"deviceId": _DEVICE, "label": "changed"}),
-    "device.token.revoke": Example({"deviceId": _DEVICE, "role": "operator"}),
+    "device.token.revoke": Example({"deviceId": _DEVICE, "role": "operator"}, is_ruinous=True),
     "device.token.rotate": Example({"deviceId": _DEVICE, "role": "operator"}),
-    "health": Example(),
+    "health": Example({"probe": True}),  # not what was true a minute ago
     "last-heartbeat": Example(),
     "logs.tail": Example(),
     "message.action": Example(
@@ -101,7 +105,8 @@ EXAMPLES: Mapping[str, Example] = {
             "action": "send",
             "params": {"to": _KEY, "message": "hi"},
             "idempotencyKey": _FRESH,
-        }
+        },
+        without={"params.target": ("params.to",)},
     ),
     "models.authStatus": Example(),
     "models.list": Example(),
@@ -111,15 +116,17 @@ EXAMPLES: Mapping[str, Example] = {
         {"nodeId": _NODE, "command": "boil", "idempotencyKey": _FRESH, "timeoutMs": 5_000},
         is_answered_by_node=True,
     ),
-    "node.invoke.result": Example({"id": Own("invoke-id"), "nodeId": _NODE, "ok": True}),
+    "node.invoke.result": Example(
+        {"id": Own("invoke-id"), "nodeId": _NODE, "ok": True}, is_ruinous=True
+    ),
     "node.list": Example(),
-    "node.pair.approve": Example({"requestId": Own("pair-request-id")}),
+    "node.pair.approve": Example({"requestId": Own("pair-request-id")}, is_ruinous=True),
     "node.pair.list": Example(),
-    "node.pair.reject": Example({"requestId": Own("pair-request-id")}),
-    "node.pair.remove": Example({"nodeId": _NODE}),
+    "node.pair.reject": Example({"requestId": Own("pair-request-id")}, is_ruinous=True),
+    "node.pair.remove": Example({"nodeId": _NODE}, is_ruinous=True),
     "node.pair.request": Example({"nodeId": "newcomer", "displayName": "Newcomer"}),
     "node.pair.verify": Example({"nodeId": _NODE, "token": "guessed"}),
-    "node.pending.ack": Example({"ids": [Own("work-id")]}),
+    "node.pending.ack": Example({"ids": [Own("work-id")]}, is_ruinous=True),
     "node.pending.drain": Example(),
     "node.pending.enqueue": Example({"nodeId": _NODE, "type": "status.request"}),
     "node.pending.pull": Example(),
@@ -129,9 +136,9 @@ EXAMPLES: Mapping[str, Example] = {
     "send": Example({"to": _KEY, "message": "hi", "idempotencyKey": _FRESH}),
     "sessions.abort": Example({"key": _KEY}, without={"runId": ("key",)}),
     "sessions.cleanup": Example(),
-    "sessions.compact": Example({"key": _KEY, "maxLines": 1}),
+    "sessions.compact": Example({"key": _KEY, "maxLines": 1}, is_ruinous=True),
     "sessions.create": Example({"key": "agent:main:new-one"}),
-    "sessions.delete": _OF_KEY,
+    "sessions.delete": Example({"key": _KEY}, is_ruinous=True),
     "sessions.describe": Example(
         {"key": _KEY, "includeDerivedTitles": True, "includeLastMessage": True}
     ),
@@ -144,9 +151,9 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "sessions.messages.subscribe": _OF_KEY,
     "sessions.messages.unsubscribe": _OF_KEY,
-    "sessions.patch": Example({"key": _KEY, "label": "changed"}),
+    "sessions.patch": Example({"key": _KEY, "label": _FRESH}),
     "sessions.preview": Example({"keys": [_KEY]}),
-    "sessions.reset": _OF_KEY,
+    "sessions.reset": Example({"key": _KEY}, is_ruinous=True),
     "sessions.resolve": Example(
         {"key": _KEY},
         without={"sessionId": ("key",), "shortId": ("key",), "reference.key": ("key",)},
@@ -164,18 +171,18 @@ EXAMPLES: Mapping[str, Example] = {
     "system-presence": Example(),
     "taskSuggestions.list": Example(),
     "tenants.create": Example({"tenantId": "newcomer"}),
-    "tenants.delete": Example({"tenantId": _TENANT, "confirm": True}),
+    "tenants.delete": Example({"tenantId": _TENANT, "confirm": True}, is_ruinous=True),
     "tenants.get": _OF_TENANT,
     "tenants.list": Example(),
     "tenants.quota.status": _OF_TENANT,
     "tenants.quota.update": Example({"tenantId": _TENANT, "quotas": {"terminals": 9}}),
-    "tenants.rotate": Example({"tenantId": _TENANT, "grace": "1m"}),
+    "tenants.rotate": Example({"tenantId": _TENANT, "grace": "1m"}, is_ruinous=True),
     "tenants.update": Example({"tenantId": _TENANT, "displayName": "changed"}),
     "tenants.usage": _OF_TENANT,
     "tenants.usage.history": _OF_TENANT,
     "tokens.create": Example({"tenantId": _TENANT, "label": "more"}),
     "tokens.list": _OF_TENANT,
-    "tokens.revoke": Example({"tenantId": _TENANT, "tokenId": Own("token-id")}),
+    "tokens.revoke": Example({"tenantId": _TENANT, "tokenId": Own("token-id")}, is_ruinous=True),
     "usage.cost": Example(),
     "usage.status": Example(),
     "users.self": Example(),
@@ -192,7 +199,7 @@ def filled(template: Any, things: Mapping[str, tuple[str, ...]], took: Any = Non
         case Own():
             return things[template.kind][template.place]
         case Fresh():
-            return f"fresh-{next(_numbers)}"
+            return template.form.format(next(_numbers))
         case Took():
             for step in template.path.split("."):
                 took = took[step]

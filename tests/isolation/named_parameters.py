@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from msgspec import inspect
 
 from appliance.transports.rpc.method import Method
@@ -66,9 +65,17 @@ def put(params: dict[str, Any], path: str, value: str) -> None:
         params[step] = inner
 
 
-def _walk(
-    kind: inspect.Type, path: str, name: str | None
-) -> Iterator[tuple[str, str | None]]:
+def take_out(params: dict[str, Any], path: str) -> None:
+    """Remove what ``path`` means from ``params``, if it is there."""
+    step, _, rest = path.partition(".")
+    if not rest:
+        params.pop(step, None)
+    elif step in params:
+        params[step] = dict(params[step])
+        take_out(params[step], rest)
+
+
+def _walk(kind: inspect.Type, path: str, name: str | None) -> Iterator[tuple[str, str | None]]:
     match kind:
         case inspect.Metadata():
             yield from _walk(kind.type, path, (kind.extra or {}).get("kind", name))
@@ -92,4 +99,3 @@ def _walk(
                 yield from _walk(field.type, f"{path}.{field.encode_name}".lstrip("."), None)
         case inspect.StrType():
             yield path, name
-

@@ -22,7 +22,7 @@ from tests.gateway.conftest import ADMIN_KEY, Gateway
 from tests.isolation.homes import Ear, Home, listening, open_home
 from tests.isolation.intruder import Guess, guesses, steady, unsaid
 from tests.isolation.method_examples import EXAMPLES, Example, filled
-from tests.isolation.named_parameters import Parameter, named, put
+from tests.isolation.named_parameters import Parameter, named, put, take_out
 
 CANARY = "canary-of-acme"
 AVAILABLE = [method for method in METHODS if method.is_available]
@@ -30,24 +30,43 @@ LOOKS = [m for m in AVAILABLE if OperatorScope.READ is m.scope or m.needs is Sco
 # A tenant's log tells what it asked for, and so changes with every look.
 SHOWN = [m for m in LOOKS if m.who is not Who.ADMIN and m.name != "logs.tail"]
 
+# Session keys that nothing is looked up by: a foreign one is not refused.
+PASSED_OVER = {
+    "agent spawnedBy": "said of the message, without a meaning while there are no sub-agents",
+    "models.list sessionKey": "the list is the same for every session",
+    "plugin.approval.list sessionKey": "nothing waits in this release",
+    "question.list sessionKey": "nothing waits in this release",
+    "taskSuggestions.list sessionKey": "nothing waits in this release",
+}
+
 HomeFor = Callable[[Method], AbstractAsyncContextManager[Home]]
 
 
 @asynccontextmanager
-async def homes(gateway: Gateway, name: str, word: str) -> AsyncIterator[HomeFor]:
-    """A home for each method, which may leave it in ruins; one for those that only look."""
+async def homes(
+    gateway: Gateway, name: str, word: str, *, alone: Callable[[Method], bool]
+) -> AsyncIterator[HomeFor]:
+    """A home of its own for each method that needs it, and one for all others."""
     numbers = count()
     async with open_home(gateway, name, word) as shared:
 
         @asynccontextmanager
         async def home_for(method: Method) -> AsyncIterator[Home]:
-            if method in LOOKS:
+            if not alone(method):
                 yield shared
                 return
             async with open_home(gateway, f"{name}{next(numbers)}", word) as own:
                 yield own
 
         yield home_for
+
+
+def _ruins(method: Method) -> bool:
+    return EXAMPLES[method.name].is_ruinous
+
+
+def _changes(method: Method) -> bool:
+    return method not in LOOKS
 
 
 async def prepared(home: Home, example: Example) -> dict[str, Any]:
@@ -81,7 +100,7 @@ def test_every_method_is_in_this_suite() -> None:
 async def test_its_rightful_caller_gets_an_answer(gateway: Gateway) -> None:
     refused = {}
     async with (
-        homes(gateway, "acme", CANARY) as home_for,
+        homes(gateway, "acme", CANARY, alone=_ruins) as home_for,
         listening(gateway.port, ADMIN_KEY) as admin,
     ):
         for method in AVAILABLE:
@@ -103,12 +122,13 @@ async def test_its_rightful_caller_gets_an_answer(gateway: Gateway) -> None:
 class Intruder:
     """A tenant that hands in another's names, to one method."""
 
-    def __init__(self, home: Home, victim: Home, method: Method) -> None:
+    def __init__(self, home: Home, victim: Home, method: Method, *, port: int) -> None:
         self._home = home
         self._victim = victim
         self._method = method
-        self._ear = home.node if method.who is Who.NODE else home.operator
-        self._heard_before = len(home.heard)
+        self._port = port
+        self._heard: list[str] = []  # by connections of its own
+        self._heard_before = (len(home.operator.heard), len(home.node.heard))
         self._sent: set[str] = set()
 
     async def findings(self) -> list[str]:
@@ -134,7 +154,8 @@ class Intruder:
         found = []
         if there != nowhere:
             found.append(f"{what} tells {tried} apart:\n  {there}\n  {nowhere}")
-        if tried[0].is_foreign_key and "FOREIGN_SESSION" not in there:
+        is_refused = "FOREIGN_SESSION" in there
+        if tried[0].is_foreign_key and is_refused is (what in PASSED_OVER):
             found.append(f"{what} takes {tried[0].real!r}:\n  {there}")
         return found
 
@@ -145,18 +166,36 @@ class Intruder:
             params["timeoutMs"] = 20  # nobody answers
         for parameter, value in zip(parameters, values, strict=True):
             for other in example.without.get(parameter.path, ()):
-                params.pop(other, None)
+                take_out(params, other)
             put(params, parameter.path, value)
         if [parameter.kind for parameter in parameters] == ["agent-id"]:
             # A key that names an agent itself would be what is refused.
             own = self._home.things["session-key"]
             params = {name: "main" if text in own else text for name, text in params.items()}
-        sent = {*values, *(text for text in params.values() if isinstance(text, str))}
+        texts = (text for name, text in params.items() if name != "baseHash")
+        sent = {*values, *(text for text in texts if isinstance(text, str))}
         self._sent |= sent
-        return steady(unsaid(await self._ear.tell(self._method.name, params), sent))
+        async with self._speaking(example) as ear:
+            return steady(unsaid(await ear.tell(self._method.name, params), sent))
+
+    @asynccontextmanager
+    async def _speaking(self, example: Example) -> AsyncIterator[Ear]:
+        if not example.is_throttled:
+            yield self._home.node if self._method.who is Who.NODE else self._home.operator
+            return
+        minted = await self._home.operator.call("tokens.create", tenantId=self._home.tenant.id)
+        async with listening(self._port, minted["token"]) as ear:
+            yield ear
+            self._heard += ear.heard
 
     def _leaks(self) -> list[str]:
-        heard = unsaid("\n".join(self._home.heard[self._heard_before :]), self._sent)
+        by_operator, by_node = self._heard_before
+        frames = [
+            *self._home.operator.heard[by_operator:],
+            *self._home.node.heard[by_node:],
+            *self._heard,
+        ]
+        heard = unsaid("\n".join(frames), self._sent)
         words = (CANARY, "acme", *self._victim.unguessable)
         return [f"{self._method.name} tells {word!r}" for word in words if word in heard]
 
@@ -175,13 +214,14 @@ async def test_a_name_of_anothers_thing_is_a_name_of_nothing(gateway: Gateway) -
     async with (
         open_home(gateway, "acme", CANARY) as acme,
         listening(gateway.port, acme.tenant.token) as own,
-        homes(gateway, "mallory", "word-of-mallory") as home_for,
+        # What a method made under a guessed name must not be there for the next one.
+        homes(gateway, "mallory", "word-of-mallory", alone=_changes) as home_for,
     ):
         before = await everything_about(acme, own)
         for method in AVAILABLE:
             if method.who is not Who.ADMIN:
                 async with home_for(method) as mallory:
-                    findings += await Intruder(mallory, acme, method).findings()
+                    findings += await Intruder(mallory, acme, method, port=gateway.port).findings()
         after = await everything_about(acme, own)
     findings += [
         f"{name} of acme changed:\n  {before[name]}\n  {after[name]}"

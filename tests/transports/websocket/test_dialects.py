@@ -78,7 +78,15 @@ def test_a_bad_frame_is_answered_and_ends_the_connection_if_it_is_no_json(
 @pytest.mark.parametrize("dialect", [OpenClawDialect(4), JsonRpcDialect()])
 @pytest.mark.parametrize("version", [None, StateVersion(3, 5)])
 def test_events_carry_number_and_state(dialect: Dialect, version: StateVersion | None) -> None:
-    event = Event(1, "chat", b'{"n":1}', Audience.READERS, False, None, version)  # noqa: FBT003
+    event = Event(
+        1,
+        "chat",
+        b'{"n":1}',
+        Audience.READERS,
+        droppable=False,
+        session=None,
+        state_version=version,
+    )
     body = said(dialect.event(event, 17))
     body = body.get("params", body)
 
@@ -89,8 +97,12 @@ def test_events_carry_number_and_state(dialect: Dialect, version: StateVersion |
 
 
 def test_the_same_event_looks_the_same_to_all_but_for_its_number() -> None:
-    first = Event(1, "chat", b'{"n":1}', Audience.READERS, False, None, None)  # noqa: FBT003
-    second = Event(2, "chat", b'{"n":2}', Audience.READERS, False, None, None)  # noqa: FBT003
+    first = Event(
+        1, "chat", b'{"n":1}', Audience.READERS, droppable=False, session=None, state_version=None
+    )
+    second = Event(
+        2, "chat", b'{"n":2}', Audience.READERS, droppable=False, session=None, state_version=None
+    )
     one, other = OpenClawDialect(3), OpenClawDialect(4)
 
     assert one.event(first, 1) == other.event(first, 1)

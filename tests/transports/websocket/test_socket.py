@@ -1,5 +1,6 @@
 """The contract of a socket, on the lean door and on any ASGI server."""
 
+import gc
 import os
 import socket as sockets
 import struct
@@ -89,6 +90,7 @@ async def server(request: pytest.FixtureRequest, nursery: trio.Nursery) -> Async
         await trio.aclose_forcefully(stream)
     nursery.cancel_scope.cancel()
     hypercorn_door.uninstall()
+    gc.collect()  # what stock Hypercorn leaves behind is complained about here
 
 
 # Other servers answer a broken protocol, and negotiate, as they like.
@@ -313,10 +315,8 @@ async def test_compression_is_not_agreed_to(server: Server) -> None:
     assert opcode == 8
 
 
+@lean_only  # stock Hypercorn waits for ever to hand it over
 async def test_what_nobody_reads_any_more_holds_nothing_up(server: Server) -> None:
-    if not _is_lean():
-        pytest.skip("stock Hypercorn waits for ever to hand it over")
-
     async def leave(socket: Socket) -> None:
         await trio.sleep(0.05)  # more arrives than the server queues
 
