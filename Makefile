@@ -84,6 +84,12 @@ test: $(VENV)/.dev models/.fetched ## set up and run every test; what could not 
 	@build/debian_packages.sh jq=jq curl=curl objcopy=binutils || true
 	$(PY) -m pytest -rs $(ARGS)
 
+.PHONY: conformance
+conformance: $(VENV)/.dev ## test with OpenClaw's own clients, fetched from npm, and a headless Chromium
+	@build/debian_packages.sh npm=npm chromium-headless-shell=chromium-headless-shell || true
+	clients=$$($(PY) build/node_clients.py)
+	OPENCLAWMU_CLIENTS="$$clients" $(PY) -m pytest -rs tests/conformance $(ARGS)
+
 .PHONY: fmt
 fmt: $(VENV)/.dev ## format and sort imports
 	@$(PY) -m ruff format --quiet .

@@ -97,31 +97,38 @@ def test_the_terminal_ui_chats(cli: Cli) -> None:
 
 
 class AcpBridge:
-    """An editor's side of ``openclaw acp``: JSON-RPC over lines."""
+    """An editor's side of ``openclaw acp``: JSON-RPC, one message a line."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
         self.updates: list[dict[str, Any]] = []
+        self._requests = process.stdin
+        self._answers = process.stdout.fileno()
+        self._unread = b""
         self._number = 0
 
     def request(self, method: str, **params: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._number += 1
         frame = {"jsonrpc": "2.0", "id": self._number, "method": method, "params": params}
-        self._process.stdin.write(json.dumps(frame) + "\n")
-        self._process.stdin.flush()
+        self._requests.write(json.dumps(frame) + "\n")
+        self._requests.flush()
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            if not select.select([self._process.stdout], [], [], 1)[0]:
-                continue
-            message = json.loads(self._process.stdout.readline())
-            if message.get("id") == self._number:
-                assert "error" not in message, message
-                return message["result"]
-            if message.get("method") == "session/update":
-                self.updates.append(message["params"]["update"])
-        raise AssertionError(f"{method} was not answered; updates: {self.updates[-3:]}")
+            for message in self._messages():
+                if message.get("id") == self._number:
+                    assert "error" not in message, message
+                    return message["result"]
+                if message.get("method") == "session/update":
+                    self.updates.append(message["params"]["update"])
+        kinds = [update["sessionUpdate"] for update in self.updates]
+        raise AssertionError(f"{method} was not answered after the updates {kinds}")
+
+    def _messages(self) -> list[dict[str, Any]]:
+        if select.select([self._answers], [], [], 1)[0]:
+            self._unread += os.read(self._answers, 65536)
+        *lines, self._unread = self._unread.split(b"\n")
+        return [json.loads(line) for line in lines]
 
 
 @contextmanager

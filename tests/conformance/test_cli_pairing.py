@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.clients import PROTOCOL_3, Cli
+from tests.conformance.clients import PROTOCOL_3, PROTOCOL_4, Cli
 from tests.conformance.commands import command
 from tests.system.processes import wait_until
 
@@ -141,6 +141,13 @@ def test_a_devices_token_is_rotated_and_revoked(cli: Cli) -> None:
 
     assert rotated["token"]
     assert revoked["revokedAtMs"] > 0
+
+
+@command("devices rotate", "devices revoke", releases=(PROTOCOL_4,))
+def test_the_token_of_an_unknown_device_is_neither_rotated_nor_revoked(cli: Cli) -> None:
+    for verb in ("rotate", "revoke"):
+        outcome = cli.run("devices", verb, "--device", "nope", "--role", "operator")
+        assert "unknown deviceId" in outcome.refusal
 
 
 @command("devices remove")

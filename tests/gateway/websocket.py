@@ -118,7 +118,13 @@ async def dialled(
         async with trio.open_nursery() as nursery:
             try:
                 socket = await trio_websocket.wrap_client_stream(
-                    nursery, stream, f"127.0.0.1:{port}", path, extra_headers=extra, **options
+                    nursery,
+                    stream,
+                    f"127.0.0.1:{port}",
+                    path,
+                    extra_headers=extra,
+                    # With room for one, what nobody reads keeps it from closing.
+                    **{"message_queue_size": 10_000, **options},
                 )
                 yield Client(socket)
                 await socket.aclose()

@@ -36,7 +36,6 @@ HIDDEN = (
     Parameter("message.action", "params.to", "session-key"),
     Parameter("message.action", "params.target", "session-key"),
     Parameter("node.event", "payload.sessionKey", "session-key"),
-    Parameter("node.pending.ack", "ids.[]", "work-id"),
 )
 
 

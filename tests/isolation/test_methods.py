@@ -30,15 +30,6 @@ LOOKS = [m for m in AVAILABLE if OperatorScope.READ is m.scope or m.needs is Sco
 # A tenant's log tells what it asked for, and so changes with every look.
 SHOWN = [m for m in LOOKS if m.who is not Who.ADMIN and m.name != "logs.tail"]
 
-# Session keys that nothing is looked up by: a foreign one is not refused.
-PASSED_OVER = {
-    "agent spawnedBy": "said of the message, without a meaning while there are no sub-agents",
-    "models.list sessionKey": "the list is the same for every session",
-    "plugin.approval.list sessionKey": "nothing waits in this release",
-    "question.list sessionKey": "nothing waits in this release",
-    "taskSuggestions.list sessionKey": "nothing waits in this release",
-}
-
 HomeFor = Callable[[Method], AbstractAsyncContextManager[Home]]
 
 
@@ -155,7 +146,7 @@ class Intruder:
         if there != nowhere:
             found.append(f"{what} tells {tried} apart:\n  {there}\n  {nowhere}")
         is_refused = "FOREIGN_SESSION" in there
-        if tried[0].is_foreign_key and is_refused is (what in PASSED_OVER):
+        if tried[0].is_foreign_key and not is_refused:
             found.append(f"{what} takes {tried[0].real!r}:\n  {there}")
         return found
 

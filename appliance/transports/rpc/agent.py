@@ -38,6 +38,8 @@ async def agent(call: MethodCall[AgentParams]) -> AgentResult:
     params, tenant = call.params, call.awake
     _refuse_foreign_engines(params)
     key = await _session_of(call)
+    if params.spawned_by is not None:
+        call.session_key(params.spawned_by, field="spawnedBy")
     message = Message(
         key=key,
         text=params.message,

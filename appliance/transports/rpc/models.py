@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from appliance.model.errors import ModelUnknown
 from appliance.model.operator_scopes import OperatorScope
-from appliance.model.periods import to_ns
+from appliance.model.periods import to_ms
 from appliance.model.tokens import Scope
 from appliance.services.context_windows import context_window
 from appliance.services.routing import Target
@@ -15,7 +15,6 @@ from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.rpc.fields import AgentIdText, SessionKeyText
 from appliance.transports.rpc.method import Method, MethodCall, Params, Result
 
-_MILLISECOND = 1_000_000  # ns
 _AGENTS = "openclaw"  # the owner of agents that HTTP clients name as models
 
 
@@ -68,6 +67,8 @@ class ModelsAuthStatusResult(Result, frozen=True, kw_only=True):
 
 
 async def list_all(call: MethodCall[ModelsListParams]) -> ModelsListResult:
+    if call.params.session_key is not None:
+        call.session_key(call.params.session_key)  # the list is the same for every session
     tenant, params = call.awake, call.params
     if params.agent_id is not None:
         call.services.agents.require(tenant, params.agent_id)
@@ -97,7 +98,7 @@ async def auth_status(call: MethodCall[ModelsAuthStatusParams]) -> ModelsAuthSta
     if params.agent_id is not None:
         call.services.agents.require(tenant, params.agent_id)
     return ModelsAuthStatusResult(
-        ts=to_ns(call.services.clock()) // _MILLISECOND,
+        ts=to_ms(call.services.clock()),
         providers=[_auth(tenant, name) for name in sorted(tenant.config.providers)],
     )
 

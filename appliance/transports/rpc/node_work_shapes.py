@@ -11,6 +11,7 @@ from appliance.transports.rpc.fields import (
     InvokeIdText,
     NodeIdText,
     SessionKeyText,
+    WorkIdText,
 )
 from appliance.transports.rpc.method import Params, Result
 from appliance.transports.rpc.nodes_shapes import NameText, Short
@@ -70,7 +71,7 @@ class NodeDrainParams(Params, frozen=True):
 
 
 class NodeAckParams(Params, frozen=True):
-    ids: Annotated[tuple[NameText, ...], Meta(min_length=1, max_length=64)]
+    ids: Annotated[tuple[WorkIdText, ...], Meta(min_length=1, max_length=64)]
 
 
 class NodeInvokeResult(Result, frozen=True, omit_defaults=False):

@@ -17,15 +17,23 @@ class PendingParams(Params, frozen=True):
     session_key: SessionKeyText | None = None
 
 
+def _check(call: MethodCall[PendingParams]) -> None:
+    if call.params.session_key is not None:
+        call.session_key(call.params.session_key)
+
+
 async def _questions(call: MethodCall[PendingParams]) -> dict[str, Any]:
+    _check(call)
     return {"questions": []}
 
 
 async def _approvals(call: MethodCall[PendingParams]) -> list[Any]:
+    _check(call)
     return []
 
 
 async def _suggestions(call: MethodCall[PendingParams]) -> dict[str, Any]:
+    _check(call)
     return {"suggestions": []}
 
 
