@@ -416,3 +416,13 @@ async def test_a_device_that_wants_more_than_its_token_has_to_be_approved(
     async with dialled(gateway.port) as client:
         hello = await connect_device(client, device, scopes=["operator.write"], token=token)
         assert "operator.write" in hello["auth"]["scopes"]
+
+
+@pytest.mark.parametrize(("most", "told"), [(3, "acp:1"), (4, "agent:main:acp:1")])
+async def test_older_clients_are_told_of_sessions_by_their_own_names(
+    gateway: Gateway, acme: Tenant, most: int, told: str
+) -> None:
+    async with connected(gateway.port, acme.token, maxProtocol=most) as client:
+        await client.call("chat.send", sessionKey="acp:1", message="hi", idempotencyKey="k")
+        final = await client.event("chat", state="final")
+        assert final["payload"]["sessionKey"] == told

@@ -28,6 +28,7 @@ from appliance.transports.rpc.dispatch import Dispatcher, encode
 from appliance.transports.rpc.failures import too_many_in_flight
 from appliance.transports.rpc.method import Answer, Method
 from appliance.transports.rpc.permissions import Permissions, Rights
+from appliance.transports.websocket.aliases import SPEAKS_FOR_ITSELF, SessionAliases
 from appliance.transports.websocket.delivered import Delivered
 from appliance.transports.websocket.dialects import Dialect, MessageInvalid, Request
 from appliance.transports.websocket.socket import BinaryRefused, Socket, SocketClosed
@@ -77,6 +78,7 @@ class Connection:
 
     __slots__ = (
         "_admission",
+        "_aliases",
         "_audiences",
         "_dialect",
         "_dispatcher",
@@ -134,6 +136,7 @@ class Connection:
         self.came_after = 0  # the tenant's latest event then
         self.delivered: Delivered | None = None  # made with the first event
         self.watches_sessions = False
+        self._aliases: SessionAliases | None = None
         self._watched: set[str] | None = None  # made with the first of them
 
     # -- Client ----------------------------------------------------------
@@ -222,6 +225,8 @@ class Connection:
         if self.delivered is None:
             self.delivered = Delivered()
         self.delivered.note(self._seq, event.number)
+        if self._aliases is not None:
+            event = self._aliases.spelled(event)
         self._send(self._dialect.event(event, self._seq))
 
     def _wants(self, event: Event) -> bool:
@@ -297,6 +302,8 @@ class Connection:
 
     def begin(self, request: Request) -> None:
         """Answer ``request``, or start to."""
+        if request.method == "chat.send" and self.protocol == SPEAKS_FOR_ITSELF:
+            self._note_alias(request)
         method = self._table.get(request.method)
         if method is None:
             error = self._permissions.refusal(request.method, self._rights, protocol=self.protocol)
@@ -313,6 +320,11 @@ class Connection:
         elif self._nursery is not None:
             self._in_flight += 1
             self._nursery.start_soon(self._run, method, request)
+
+    def _note_alias(self, request: Request) -> None:
+        if self._tenant is not None:
+            self._aliases = self._aliases or SessionAliases()
+            self._aliases.note(self._tenant.id, request.params)
 
     async def _run(self, method: Method, request: Request) -> None:
         early: list[Answer] = []
