@@ -41,6 +41,16 @@ _PICTURE_FILE = re.compile(
 )
 _LONGEST_PICTURE_NAME = 512
 _STORED_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_HOST_PATTERN = re.compile(
+    r"(?=.{1,253}\Z)(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+"
+    r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?",
+    re.ASCII,
+)
+_TOOL_PATTERN = re.compile(r"group:[a-z0-9_]{1,64}|[A-Za-z0-9_*-]{1,128}", re.ASCII)
+_SERVER = re.compile(r"[a-z0-9](?:[a-z0-9-]|_(?!_)){0,31}", re.ASCII)
+_IMAGE_NAME = re.compile(
+    r"[a-z0-9][a-z0-9._/-]{0,200}(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?", re.ASCII
+)
 # What carries a key belongs in ``api_key``, where it is a reference; what
 # frames a message belongs to the transport.
 _FORBIDDEN_HEADERS = frozenset(
@@ -49,6 +59,8 @@ _FORBIDDEN_HEADERS = frozenset(
         "host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer",
     }
 )  # fmt: skip
+# Of those, the ones that carry a credential and nothing else.
+_CARRIERS = frozenset({"authorization", "x-api-key", "api-key", "cookie"})
 
 
 def _text(value: object) -> str:
@@ -268,6 +280,34 @@ def check_headers(value: object) -> None:
             raise ValueError(f"the value of {name} must be printable ASCII text")
 
 
+def check_header_name(value: object) -> None:
+    """A header that a credential travels in; those that frame a message are not for that."""
+    text = _text(value)
+    if not _HEADER.fullmatch(text) or text.lower() in _FORBIDDEN_HEADERS - _CARRIERS:
+        raise ValueError("a credential travels in a header such as authorization or x-api-key")
+
+
+def check_host_pattern(value: object) -> None:
+    if not _HOST_PATTERN.fullmatch(_text(value)):
+        raise ValueError("a host reads api.example.org, or *.example.org for all below it")
+
+
+def check_tool_pattern(value: object) -> None:
+    if not _TOOL_PATTERN.fullmatch(_text(value)):
+        raise ValueError("a tool is named like exec, a group like group:fs, and * stands for any")
+
+
+def check_server_name(value: object) -> None:
+    # Two underscores stand between a server's name and its tool's.
+    if not _SERVER.fullmatch(_text(value)):
+        raise ValueError("a server is named with 1 to 32 of a-z, 0-9, '-' and single '_'")
+
+
+def check_image(value: object) -> None:
+    if not _IMAGE_NAME.fullmatch(_text(value)):
+        raise ValueError("an image reads NAME, NAME:TAG or NAME@sha256:DIGEST")
+
+
 def _url(text: str) -> Any:
     try:
         parts = urlsplit(text)
@@ -309,6 +349,12 @@ Currency = Annotated[str, _checked(check_currency)]
 Variable = Annotated[str, _checked(check_variable)]
 Headers = Annotated[dict[str, str], _checked(check_headers)]
 TimeZone = Annotated[str, _checked(check_time_zone)]
+HeaderName = Annotated[str, _checked(check_header_name)]
+HostPattern = Annotated[str, _checked(check_host_pattern)]
+Image = Annotated[str, _checked(check_image)]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+ServerName = Annotated[str, _checked(check_server_name)]
+ToolPattern = Annotated[str, _checked(check_tool_pattern)]
 MainKey = Annotated[str, _checked(check_main_key)]
 Command = Annotated[str, _checked(check_command)]
 Peer = Annotated[str, _checked(check_peer)]

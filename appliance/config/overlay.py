@@ -26,9 +26,12 @@ ADMIN_ONLY: tuple[str, ...] = (
     "sandbox.backend",
     "sandbox.binds",
     "sandbox.limits",
+    "sandbox.uid",
+    "sandbox.image",
     "backup.store",
     "channels.limits",  # they are platform-wide
     "egress.allow_private",
+    "egress.only",
     "logging",
     "metrics",
     "templates",

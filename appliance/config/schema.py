@@ -21,7 +21,6 @@ from appliance.config.fields import (
     Avatar,
     BaseUrl,
     Bind,
-    BindMount,
     Command,
     Count,
     Currency,
@@ -43,6 +42,9 @@ from appliance.config.fields import (
     TimeZone,
     Variable,
 )
+from appliance.config.sandbox_schema import EgressConfig, SandboxConfig, SandboxDefaults
+from appliance.config.section import Section as Section
+from appliance.config.tool_schema import ToolDefaults, ToolRules
 from appliance.model.errors import FieldError, InvalidRequest
 from appliance.model.money import Price, parse_amount
 from appliance.model.quotas import Quotas, parse_quotas
@@ -50,10 +52,6 @@ from appliance.model.quotas import Quotas, parse_quotas
 KIB = 1024
 MIB = 1024 * KIB
 EMBEDDED_CONTEXT = 4096  # tokens
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A mapping with a fixed set of keys."""
 
 
 def quota_problems(raw: object, path: str) -> list[FieldError]:
@@ -181,6 +179,7 @@ class AgentConfig(Section, frozen=True, kw_only=True):
     emoji: Emoji | None = None
     avatar: Avatar | None = None
     theme: Label | None = None
+    tools: ToolRules | None = None  # on top of defaults.tools
 
 
 class SessionReset(Section, frozen=True, kw_only=True):
@@ -251,14 +250,6 @@ class SessionDefaults(Section, frozen=True, kw_only=True):
     agent_timeout: SecondsOrNone = 600.0
 
 
-class ToolDefaults(Section, frozen=True, kw_only=True):
-    """No keys yet."""
-
-
-class SandboxDefaults(Section, frozen=True, kw_only=True):
-    """No keys yet."""
-
-
 class MemoryDefaults(Section, frozen=True, kw_only=True):
     """No keys yet."""
 
@@ -273,19 +264,6 @@ class Defaults(Section, frozen=True, kw_only=True):
 
 class Billing(Section, frozen=True, kw_only=True):
     currency: Currency = "USD"
-
-
-class SandboxLimits(Section, frozen=True, kw_only=True):
-    cpu_percent: Count | None = None
-    memory_mb: Count | None = None
-    pids: Count | None = None
-    disk_mb: Count | None = None
-
-
-class SandboxConfig(Section, frozen=True, kw_only=True):
-    backend: Literal["auto", "bubblewrap", "podman"] = "auto"
-    binds: list[BindMount] = []
-    limits: SandboxLimits = SandboxLimits()
 
 
 class BackupStore(Section, frozen=True, kw_only=True):
@@ -306,10 +284,6 @@ class ChannelLimits(Section, frozen=True, kw_only=True):
 
 class ChannelsConfig(Section, frozen=True, kw_only=True):
     limits: ChannelLimits = ChannelLimits()
-
-
-class EgressConfig(Section, frozen=True, kw_only=True):
-    allow_private: bool = False
 
 
 class LoggingConfig(Section, frozen=True, kw_only=True):
