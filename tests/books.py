@@ -7,7 +7,7 @@ from pathlib import Path
 from appliance.model.money import Price
 from appliance.model.spending import Outcome, OutcomeStatus, SpendRequest
 from appliance.model.usage import TokenUsage
-from appliance.storage.paths import ConfinedDirectory
+from appliance.storage.paths import ConfinedDirectory, TenantRoot
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 # One dollar a million input tokens is 1,000 nano-dollars a token.
@@ -23,6 +23,11 @@ PRICE = Price(
 def directory(path: Path) -> ConfinedDirectory:
     path.mkdir(parents=True, exist_ok=True)
     return ConfinedDirectory(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
+def tenant_root(path: Path, tenant: str = "acme") -> TenantRoot:
+    path.mkdir(parents=True, exist_ok=True)
+    return TenantRoot(tenant, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 class HandClock:

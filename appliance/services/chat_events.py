@@ -15,6 +15,7 @@ from appliance.model.session_keys import SessionKey
 from appliance.services.events import Audience, TenantEvents
 from appliance.services.runs import ActiveRun, RunOutcome
 from appliance.services.session_events import publish_changed
+from appliance.services.turn_requests import ToolActivity
 from appliance.storage.session_rows import Session, StoredMessage
 
 THROTTLE = 0.15  # seconds between two deltas of a run
@@ -101,6 +102,28 @@ class RunReporter:
             self._next_at = now + THROTTLE
             self._flush_thought()
 
+    def tool(self, activity: ToolActivity) -> None:
+        """A tool began, told something, or ended: for those who asked to see that."""
+        # What was said before the call is shown before it.
+        self._flush_agent()
+        self._flush_chat()
+        data: dict[str, object] = {
+            "phase": activity.phase,
+            "name": activity.name,
+            "toolCallId": activity.call_id,
+        }
+        match activity.phase:
+            case "start":
+                data["args"] = activity.arguments or {}
+            case "update":
+                data["partialResult"] = _tool_text(activity.text)
+            case _:
+                data["result"] = _tool_text(activity.text) | {"details": dict(activity.details)}
+                data["isError"] = activity.is_error
+        self._agent(
+            "tool", data, droppable=activity.phase == "update", audience=Audience.TOOL_WATCHERS
+        )
+
     def end(self, outcome: RunOutcome, *, message: Mapping[str, object] | None) -> None:
         """Tell how the run ended; the second time nothing."""
         if self._is_over:
@@ -166,7 +189,14 @@ class RunReporter:
             message = text_message(self._text, self._now())
             self._chat("delta", {"message": message, "deltaText": delta}, droppable=True)
 
-    def _agent(self, stream: str, data: dict[str, object], *, droppable: bool = False) -> None:
+    def _agent(
+        self,
+        stream: str,
+        data: dict[str, object],
+        *,
+        droppable: bool = False,
+        audience: Audience = Audience.READERS,
+    ) -> None:
         self._agent_seq += 1
         payload = self._named(self._agent_seq) | {
             "stream": stream,
@@ -175,7 +205,7 @@ class RunReporter:
         }
         if self._run.session_id:
             payload["sessionId"] = self._run.session_id
-        self._publish("agent", payload, droppable=droppable)
+        self._publish("agent", payload, droppable=droppable, audience=audience)
 
     def _chat(self, state: str, more: dict[str, object], *, droppable: bool = False) -> None:
         self._chat_seq += 1
@@ -216,6 +246,10 @@ class RunReporter:
 
     def _now(self) -> int:
         return to_ms(self._clock())
+
+
+def _tool_text(text: str) -> dict[str, object]:
+    return {"content": [{"type": "text", "text": text}]}
 
 
 def message_payload(

@@ -134,6 +134,7 @@ def display(stored: StoredMessage, *, max_chars: int = LONGEST_TEXT) -> Shown:
         content: list[Shown] = [{"type": "text", "text": OMITTED}]
     else:
         content = _content(message.get("content"), max_chars=max_chars)
+        content += _calls(message.get("tool_calls"), max_chars)
     own: Shown = {"id": stored.id, "seq": stored.seq}
     if stored.kind is not MessageKind.MESSAGE:
         own["kind"] = stored.kind.value
@@ -143,6 +144,13 @@ def display(stored: StoredMessage, *, max_chars: int = LONGEST_TEXT) -> Shown:
         "timestamp": to_ms(stored.created_at),
         "__openclaw": own,
     }
+    if shown["role"] == "tool":
+        shown |= {
+            "role": "toolResult",
+            "toolCallId": message.get("tool_call_id", ""),
+            "toolName": message.get("name", ""),
+            "isError": bool(stored.meta.get("isError")),
+        }
     for name in ("provider", "model", "usage", "stopReason", "idempotencyKey", "errorMessage"):
         if name in stored.meta:
             shown[name] = stored.meta[name]
@@ -193,6 +201,27 @@ def _content(content: object, *, max_chars: int) -> list[Shown]:
     if not isinstance(content, list):
         return []
     return [_part(part, max_chars) for part in content if isinstance(part, Mapping)]
+
+
+def _calls(calls: object, max_chars: int) -> list[Shown]:
+    """The tools that a message of the assistant calls."""
+    found: list[Shown] = []
+    for call in calls if isinstance(calls, list) else ():
+        match call:
+            case {"id": call_id, "function": {"name": name, "arguments": str(arguments)}}:
+                shown: Shown = {"type": "toolCall", "id": call_id, "name": name}
+                shown["arguments"] = _arguments(arguments, max_chars)
+                found.append(shown)
+    return found
+
+
+def _arguments(text: str, max_chars: int) -> object:
+    if len(text) > max_chars:
+        return {"truncated": _cut(text, max_chars)}
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return {"text": text}
 
 
 def _part(part: Mapping[str, object], max_chars: int) -> Shown:

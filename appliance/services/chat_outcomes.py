@@ -20,7 +20,8 @@ from appliance.model.periods import to_ms
 from appliance.services.chat_events import SILENT_REPLY, text_message
 from appliance.services.chat_tasks import RunTask
 from appliance.services.runs import RunOutcome
-from appliance.services.turns import TurnRecord, usage_of
+from appliance.services.turn_requests import TurnRecord
+from appliance.services.turns import usage_of
 from appliance.storage.inbox import Unanswered
 from appliance.storage.session_rows import RunStatus, Session
 
@@ -82,8 +83,8 @@ def _model_facts(record: TurnRecord | None) -> dict[str, Any]:
         "provider": record.call.target.provider,
         "model": record.call.target.model,
     }
-    if (settlement := record.call.settlement) is not None:
-        facts["usage"] = usage_of(settlement.usage)
+    if record.usage is not None:
+        facts["usage"] = usage_of(record.usage)
     return facts
 
 
@@ -110,13 +111,12 @@ def _kind(failure: ApplianceError) -> str:
 def footer(session: Session | None, record: TurnRecord) -> str:
     """The line below an answer that the session asked for with ``/usage``."""
     mode = None if session is None else session.settings.get("responseUsage")
-    settlement = None if record.call is None else record.call.settlement
-    if settlement is None or mode not in {UsageFooter.TOKENS, UsageFooter.FULL}:
+    used = record.usage
+    if used is None or mode not in {UsageFooter.TOKENS, UsageFooter.FULL}:
         return ""
-    used = settlement.usage
     line = f"Usage: {used.prompt} in / {used.completion} out"
-    if mode == UsageFooter.FULL and settlement.cost_nano is not None:
-        line += f" / cost {format_amount(settlement.cost_nano)}"
+    if mode == UsageFooter.FULL and record.is_priced:
+        line += f" / cost {format_amount(record.cost_nano)}"
     return line
 
 

@@ -14,10 +14,13 @@ from appliance.model.chat_commands import Thinking
 from appliance.model.errors import ApplianceError
 from appliance.protocols.chat_request import ChatRequest
 from appliance.services.chat_events import RunReporter
+from appliance.services.clients import ConnectedClients
 from appliance.services.compaction import TenantToCompact
 from appliance.services.runs import ActiveRun, RunBook
-from appliance.services.turns import Message, TurnRecord, TurnRequest
+from appliance.services.tenant_state import TenantState
+from appliance.services.turn_requests import Message, TurnRecord, TurnRequest
 from appliance.storage.inbox import WaitingMessage
+from appliance.storage.paths import TenantRoot
 from appliance.storage.session_rows import MessageKind, Session
 from appliance.storage.sessions import SessionStore
 
@@ -31,6 +34,12 @@ class ChattingTenant(TenantToCompact, Protocol):
 
     @property
     def runs(self) -> RunBook: ...
+    @property
+    def root(self) -> TenantRoot: ...
+    @property
+    def state(self) -> TenantState: ...
+    @property
+    def clients(self) -> ConnectedClients: ...
     def start(self, work: Callable[[], Awaitable[None]], *, caller: Caller) -> StartedWork: ...
 
 
@@ -139,6 +148,7 @@ def turn_request(
         source=task.space,
         meta=_meta(task),
         answers=answers,
+        channel=str(task.prompt.meta.get("channel") or "webchat"),
     )
 
 

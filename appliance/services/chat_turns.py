@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -11,10 +11,7 @@ import msgspec
 import trio
 
 from appliance.model.calls import Delta, Finished, FinishReason, ReasoningDelta, TextDelta
-from appliance.model.errors import (
-    ApplianceError,
-    ContextTooLong,
-)
+from appliance.model.errors import ApplianceError
 from appliance.model.message_queue import batch_text
 from appliance.services.chat_notes import note_exchange
 from appliance.services.chat_outcomes import footer, outcome_of, shown, unanswered
@@ -22,7 +19,14 @@ from appliance.services.chat_tasks import ChattingTenant, RunTask, turn_request,
 from appliance.services.compaction import Compactor, is_full
 from appliance.services.model_calls import OpenCall
 from appliance.services.runs import ActiveRun
-from appliance.services.turns import TurnRecord, TurnRequest, Turns, model_of
+from appliance.services.turn_requests import (
+    Steering,
+    ToolActivity,
+    TurnRecord,
+    TurnRequest,
+    model_of,
+)
+from appliance.services.turns import Turns
 from appliance.storage.session_rows import Session
 
 log = logging.getLogger(__name__)
@@ -142,21 +146,17 @@ class ChatTurns:
         ):
             await self._make_room(tenant, task, model)
         sink = _RunSink(task, shows_thoughts=_shows_thoughts(session))
-        answer = partial(self._turns.answer, tenant, task.caller, turn, sink, record)
-        try:
-            await answer()
-        except ContextTooLong:
-            enabled = tenant.config.defaults.session.compaction.enabled
-            if not enabled or record.kept or not await self._make_room(tenant, task, model):
-                raise
-            await answer()
-        task.text = "".join(record.text)
+        interlude = _RunInterlude(tenant, task, partial(self._make_room, tenant, task, model))
+        await self._turns.answer(tenant, task.caller, turn, sink, record, interlude)
+        task.text = "".join(record.told)
         task.footer = footer(session, record)
         stored = store.last_message(turn.key)
         if stored is not None and stored.role == "assistant" and stored.run == _run_id(record):
             task.reporter.message_stored(stored)
 
     async def _make_room(self, tenant: ChattingTenant, task: RunTask, model: str) -> bool:
+        if not tenant.config.defaults.session.compaction.enabled:
+            return False
         done = await self._compactor.compact(
             tenant, task.caller, task.run.key, model=model, progress=task.reporter, will_retry=True
         )
@@ -225,8 +225,35 @@ class _RunSink:
                 case ReasoningDelta(text) if self._shows_thoughts:
                     reporter.add_thought(text)
 
+    def tool(self, activity: ToolActivity) -> None:
+        self._task.reporter.tool(activity)
+
     async def finish(self, call: OpenCall, finished: Finished) -> None:
         self._task.finished = finished
+
+
+class _RunInterlude:
+    """Satisfies ``services.turn_requests.Interlude`` for a run."""
+
+    def __init__(
+        self, tenant: ChattingTenant, task: RunTask, make_room: Callable[[], Awaitable[bool]]
+    ) -> None:
+        self._tenant = tenant
+        self._task = task
+        self._make_room = make_room
+
+    def steered(self) -> Sequence[Steering]:
+        run = self._task.run
+        return [
+            Steering(
+                user_message(heard.subject.text, heard.subject.parts),
+                answers=None if heard.carrier is None else heard.id,
+            )
+            for heard in self._tenant.runs.line(run.key).steer(run)
+        ]
+
+    async def make_room(self) -> bool:
+        return await self._make_room()
 
 
 def _limit(tenant: ChattingTenant, task: RunTask) -> float:

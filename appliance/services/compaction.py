@@ -17,7 +17,7 @@ from appliance.services.context_windows import context_window, history_budget
 from appliance.services.events import TenantEvents
 from appliance.services.model_calls import CallRequest, ModelCalls
 from appliance.services.session_events import publish_changed
-from appliance.services.turns import TenantWithSessions, model_of
+from appliance.services.turn_requests import TenantWithSessions, model_of
 from appliance.storage.session_rows import Context, ContextLine, Session
 
 _EVERYTHING = 100_000_000  # tokens; no session holds as many
@@ -250,7 +250,13 @@ def spoken(line: ContextLine) -> str:
     content = line.message.get("content")
     if isinstance(content, list):
         content = " ".join(_part_text(part) for part in content)
-    return f"{line.message.get('role', '')}: {content if isinstance(content, str) else ''}"
+    said = content if isinstance(content, str) else ""
+    calls = line.message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        match call:
+            case {"function": {"name": name, "arguments": arguments}}:
+                said += f" [calls {name} with {arguments}]"
+    return f"{line.message.get('role', '')}: {said}"
 
 
 def _part_text(part: object) -> str:

@@ -8,7 +8,7 @@ a failure, a client that left, a revoked token, a shutdown.
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Protocol
@@ -87,6 +87,7 @@ class OpenCall:
     opening: AbstractAsyncContextManager[Reply]  # ends the call at the provider
     waited: float  # seconds until the provider's answer began; not ours to answer for
     settlement: Settlement | None = None
+    tool_calls: int = 0  # that the model made, for the books
 
 
 @dataclass(slots=True)
@@ -164,6 +165,8 @@ class ModelCalls:
             raise
         finally:
             outcome = _outcome(progress)
+            if call is not None and call.tool_calls:
+                outcome = replace(outcome, tool_calls=call.tool_calls)
             settlement = tenant.meter.settle(reservation, outcome)
             if call is not None:
                 call.settlement = settlement

@@ -160,10 +160,11 @@ class RunLine:
         self._carry(run, followers)
         return followers, self.backlog.take_lost()
 
-    def steer(self, run: ActiveRun) -> list[str]:
-        """What came for the active run while it worked: its next round begins with these texts.
+    def steer(self, run: ActiveRun) -> list[ActiveRun]:
+        """What came for the active run while it worked: its next round begins with their messages.
 
-        For an engine with rounds. What nobody takes is answered by a turn of its own.
+        This run answers them too, but for those that are to have a turn of their own besides.
+        What nobody takes is answered by a turn of its own.
         """
         if run is not self.active:
             return []
@@ -171,7 +172,7 @@ class RunLine:
         steered = self.backlog.steered()
         left = set(map(id, self.backlog.items()))
         self._carry(run, [r for r in steered if id(r) in backlogged and id(r) not in left])
-        return [steering.subject.text for steering in steered]
+        return steered
 
     def release(self, run: ActiveRun) -> None:
         """``run`` has ended: the next one goes ahead, keeping the session's place."""

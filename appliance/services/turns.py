@@ -5,100 +5,74 @@ sessions run side by side up to its quota.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol
+from functools import partial
 
-import msgspec
 import trio
 
-from appliance.config.schema import AgentConfig
 from appliance.model.callers import Caller
-from appliance.model.calls import Delta, Finished, FinishReason, TextDelta
-from appliance.model.errors import (
-    ApplianceError,
-    InvalidRequest,
-    ModelUnknown,
-    UpstreamFailed,
-)
-from appliance.model.session_keys import DEFAULT_AGENT, SessionKey
+from appliance.model.errors import ApplianceError
 from appliance.model.usage import TokenUsage
-from appliance.protocols.chat_request import ChatRequest, prompt_size
+from appliance.protocols.caller_tools import CallerTools
 from appliance.services.context_windows import history_budget
-from appliance.services.model_calls import AwakeTenant, CallRequest, ModelCalls, OpenCall
-from appliance.services.turn_queue import TurnQueue as TurnQueue
+from appliance.services.model_calls import ModelCalls
+from appliance.services.prompts import Prompts
+from appliance.services.tools.base import ToolTenant
+from appliance.services.tools.runner import Gate
+from appliance.services.tools.toolbox import Offer, Toolbox, occasion_of
+from appliance.services.turn_messages import (
+    check_results,
+    new_messages,
+    refuse_unsupported,
+    system_texts,
+)
+from appliance.services.turn_requests import (
+    Interlude,
+    Message,
+    Steering,
+    TenantWithSessions,
+    TurnRecord,
+    TurnRequest,
+    TurnSink,
+    agent_of,
+    model_of,
+)
+from appliance.services.turn_rounds import Assignment, Rounds, added
+from appliance.storage.session_context import call_ids, with_answered_calls
 from appliance.storage.session_rows import Run, RunStatus
 from appliance.storage.sessions import SessionStore
 
-# Passed on to the model as the caller sent them.
-_SAMPLING = (
-    "frequency_penalty",
-    "logit_bias",
-    "max_completion_tokens",
-    "max_tokens",
-    "presence_penalty",
-    "reasoning_effort",
-    "response_format",
-    "seed",
-    "stop",
-    "temperature",
-    "top_p",
-)
-# They would change the answer, so an agent that cannot honour them refuses.
-_REFUSED = ("functions", "logprobs", "modalities", "tools", "top_logprobs", "web_search_options")
-
-Message = dict[str, object]
+_TAINT = "untrusted"  # a fact of a session: it holds what strangers wrote
 
 
-class TenantWithSessions(AwakeTenant, Protocol):
-    @property
-    def turns(self) -> TurnQueue: ...
-    async def sessions(self) -> SessionStore:
-        """The tenant's session store, opened on first use."""
+class _NoInterlude:
+    def steered(self) -> Sequence[Steering]:
+        return ()
 
-
-@dataclass(frozen=True, slots=True)
-class TurnRequest:
-    key: SessionKey
-    chat: ChatRequest
-    messages: Sequence[Message]
-    keeps_history: bool  # False: the caller sent the whole conversation, nothing is remembered
-    model: str | None = None  # instead of the agent's own
-    source: str = "http"
-    run_id: str | None = None
-    meta: Mapping[str, object] | None = None  # kept with what the user said
-    answers: Sequence[str] = ()  # runs whose messages waited in the inbox and are said here
-
-
-class TurnSink(Protocol):
-    async def begin(self, call: OpenCall) -> None: ...
-    async def deltas(self, deltas: Sequence[Delta]) -> None: ...
-    async def finish(self, call: OpenCall, finished: Finished) -> None:
-        """All is on disk. ``finished.usage`` is what the books hold."""
-
-
-@dataclass(slots=True)
-class TurnRecord:
-    """How far a turn has come, for whoever writes it down."""
-
-    run: Run | None = None
-    text: list[str] = field(default_factory=list)
-    call: OpenCall | None = None
-    reason: FinishReason | None = None
-    status: RunStatus = RunStatus.FAILED
-    error: str = ""
-    cancelled_by: Callable[[], str] = lambda: ""  # who or what, once it is cancelled
-    kept: bool = False
+    async def make_room(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return False
 
 
 class Turns:
-    def __init__(self, calls: ModelCalls, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        calls: ModelCalls,
+        *,
+        clock: Callable[[], datetime],
+        toolbox: Toolbox | None = None,
+        prompts: Prompts | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         self._calls = calls
         self._clock = clock
+        self._toolbox = toolbox or Toolbox(())
+        self._prompts = prompts or Prompts(clock=clock)
+        self._gate = gate
 
     async def run(
-        self, tenant: TenantWithSessions, caller: Caller, turn: TurnRequest, sink: TurnSink
+        self, tenant: ToolTenant, caller: Caller, turn: TurnRequest, sink: TurnSink
     ) -> None:
         """Answer in a session; what was said and answered is on disk before ``finish``.
 
@@ -107,9 +81,10 @@ class Turns:
         the model call raises. A turn that fails or is cancelled keeps what the
         user said, marked as such.
         """
-        _refuse_unsupported(turn.chat)
+        refuse_unsupported(turn.chat)
+        CallerTools.read(turn.chat.body)
         model_of(tenant, turn.key.agent, turn.model)
-        _new_messages(turn)
+        new_messages(turn)
         async with tenant.turns.turn(turn.key, limit=tenant.meter.limits.concurrent_sessions):
             await self.answer(tenant, caller, turn, sink, TurnRecord())
 
@@ -125,36 +100,95 @@ class Turns:
 
     async def answer(
         self,
-        tenant: TenantWithSessions,
+        tenant: ToolTenant,
         caller: Caller,
         turn: TurnRequest,
         sink: TurnSink,
         record: TurnRecord,
+        interlude: Interlude | None = None,
     ) -> None:
         """Take the turn of a session whose line the caller has reached; raises like :meth:`run`."""
-        model = model_of(tenant, turn.key.agent, turn.model)
-        agent = agent_of(tenant, turn.key.agent)
-        said = _new_messages(turn)
         store = await tenant.sessions()
-        asked = _call(turn, agent, model, [*_history(tenant, store, turn, model), *said])
-        async with self._calls.open(tenant, caller, asked) as call:
-            record.call = call
-            if record.run is None:
-                # From here on the provider works for us, so what was said is kept.
-                record.run = self._begin(store, caller, turn, model)
-            with self.recorded(store, record):
-                await sink.begin(call)
-                record.reason = await _relay(call, sink, record.text)
-                record.status = RunStatus.DONE
+        work = await self._assign(tenant, caller, turn, store, record)
+
+        def begin() -> None:
+            record.run = self._begin(store, caller, turn, work.model)
+
+        rounds = Rounds(
+            work,
+            sink,
+            record,
+            interlude or _NoInterlude(),
+            calls=self._calls,
+            gate=self._gate,
+            begin=begin,
+            clock=self._clock,
+        )
+        with self.recorded(store, record):
+            try:
+                finished = await rounds.run()
+            finally:
+                self._note_taint(store, work, rounds)
+            record.status = RunStatus.DONE
+            if record.handed_over and record.run is not None:
+                store.pause(record.run, record.handed_over, now=self._clock())
         await tenant.meter.durable()
         await store.durable()
-        usage = None if call.settlement is None else call.settlement.usage
-        await sink.finish(call, Finished(record.reason, usage))
+        if record.call is not None:
+            await sink.finish(record.call, finished)
+
+    async def _assign(
+        self,
+        tenant: ToolTenant,
+        caller: Caller,
+        turn: TurnRequest,
+        store: SessionStore,
+        record: TurnRecord,
+    ) -> Assignment:
+        """Settle what the turn works with. Raises :exc:`InvalidRequest` and :exc:`ModelUnknown`."""
+        model = model_of(tenant, turn.key.agent, turn.model)
+        agent = agent_of(tenant, turn.key.agent)
+        session = store.find(turn.key)
+        occasion = occasion_of(turn.key, session, channel=turn.channel)
+        callers = CallerTools.read(turn.chat.body)
+        offer = Offer()
+        if _takes_tools(tenant, model):
+            offer = (await self._toolbox.offer(tenant, occasion)).without_names(callers.names)
+        system = await self._prompts.system(
+            tenant,
+            turn.key,
+            agent,
+            offer=offer,
+            depth=occasion.depth,
+            given=system_texts(turn.chat),
+        )
+        but_run = None if record.run is None else record.run.id
+        conversation = partial(_conversation, tenant, store, turn, model, but_run=but_run)
+        return Assignment(
+            tenant=tenant,
+            caller=caller,
+            turn=turn,
+            agent=agent,
+            model=model,
+            store=store,
+            offer=offer,
+            callers=callers,
+            conversation=conversation,
+            system=system,
+            depth=occasion.depth,
+            channel=turn.channel,
+            tainted=session is not None and bool(session.facts.get(_TAINT)),
+        )
+
+    def _note_taint(self, store: SessionStore, work: Assignment, rounds: Rounds) -> None:
+        """What strangers wrote stays in the conversation, so later turns are wary too."""
+        if rounds.tainted and not work.tainted and work.turn.keeps_history:
+            store.note_facts(work.turn.key, {_TAINT: True}, now=self._clock())
 
     def _begin(self, store: SessionStore, caller: Caller, turn: TurnRequest, model: str) -> Run:
         return store.begin_run(
             turn.key,
-            _new_messages(turn),
+            new_messages(turn),
             request_id=caller.request_id,
             model=model,
             now=self._clock(),
@@ -182,22 +216,31 @@ class Turns:
                 self._keep(store, record.run, record)
 
     def _keep(self, store: SessionStore, run: Run, record: TurnRecord) -> None:
-        usage = None if record.call is None else record.call.reply.usage
+        latest = None if record.call is None else record.call.reply.usage
         store.finish_run(
             run,
             text="".join(record.text),
-            usage=usage or TokenUsage(),
+            usage=_whole_usage(record) or TokenUsage(),
             status=record.status,
             now=self._clock(),
-            meta=_meta(record, usage),
+            meta=_meta(record),
             error=record.error,
-            context_tokens=None if usage is None else usage.prompt + usage.completion,
+            context_tokens=None if latest is None else latest.prompt + latest.completion,
         )
 
 
-def _meta(record: TurnRecord, usage: TokenUsage | None) -> dict[str, object]:
+def _whole_usage(record: TurnRecord) -> TokenUsage | None:
+    """Of all rounds, the one that was broken off included."""
+    latest = None if record.call is None else record.call.reply.usage
+    if not record.is_open or latest is None:
+        return record.usage
+    return added(record.usage, latest)
+
+
+def _meta(record: TurnRecord) -> dict[str, object]:
     """What is kept beside the answer."""
     meta: dict[str, object] = {}
+    usage = _whole_usage(record)
     if record.call is not None:
         meta["provider"] = record.call.target.provider
         meta["model"] = record.call.target.model
@@ -224,119 +267,38 @@ def usage_of(usage: TokenUsage) -> dict[str, int]:
     }
 
 
-async def _relay(call: OpenCall, sink: TurnSink, text: list[str]) -> FinishReason:
-    """Pass the answer on as it comes, collecting its text; return how it ended."""
-    reason: FinishReason | None = None
-    async with aclosing(call.reply.deltas()) as answer:
-        async for deltas in answer:
-            shown: list[Delta] = []
-            for delta in deltas:
-                match delta:
-                    case Finished():
-                        reason = delta.reason
-                    case TextDelta(piece):
-                        text.append(piece)
-                        shown.append(delta)
-                    case _:
-                        shown.append(delta)
-            if shown:
-                await sink.deltas(shown)
-    if reason is None:
-        raise UpstreamFailed("the model's answer broke off")
-    return reason
+def _takes_tools(tenant: TenantWithSessions, model: str) -> bool:
+    """Whether to offer tools: the small models that run beside us only get lost in them."""
+    models = tenant.config.models
+    first = models.aliases.get(model, model)
+    provider = tenant.config.providers.get(first.partition("/")[0])
+    return provider is None or provider.dialect != "embedded"
 
 
-def _history(
-    tenant: TenantWithSessions, store: SessionStore, turn: TurnRequest, model: str
-) -> Sequence[Mapping[str, object]]:
-    if not turn.keeps_history:
-        return ()
-    return store.history(turn.key, limit_tokens=history_budget(tenant.config, model))
-
-
-def _call(
+def _conversation(
+    tenant: TenantWithSessions,
+    store: SessionStore,
     turn: TurnRequest,
-    agent: AgentConfig,
     model: str,
-    conversation: Sequence[Mapping[str, object]],
-) -> CallRequest:
-    body = _body(turn.chat, agent, conversation)
-    return CallRequest(
-        model=model,
-        body=body,
-        # Always streamed from the provider, so that a cancelled turn stops there too.
-        stream=True,
-        prompt_bytes=prompt_size(body),
-        output_limit=turn.chat.output_limit or agent.max_output_tokens,
-        session=turn.key.text,
-        agent=turn.key.agent,
-    )
+    *,
+    but_run: str | None,
+) -> Sequence[Mapping[str, object]]:
+    """What was said before, and what is said now, as the model is to read it."""
+    said = new_messages(turn)
+    if not turn.keeps_history:
+        check_results((), said)
+        return with_answered_calls(_with_own_rounds(store, said))
+    budget = history_budget(tenant.config, model)
+    before = store.context(turn.key, limit_tokens=budget, but_run=but_run)
+    check_results([line.message for line in before.lines], said)
+    return store.history(turn.key, limit_tokens=budget, but_run=but_run, said=said)
 
 
-def model_of(tenant: AwakeTenant, agent: str, wanted: str | None = None) -> str:
-    """The model that answers for ``agent``: ``wanted``, its own, or the tenant's default.
-
-    Raises :exc:`ModelUnknown` for an agent that is not configured or has no model.
-    """
-    model = wanted or agent_of(tenant, agent).model or tenant.config.models.default
-    if model is None:
-        raise ModelUnknown("no model is configured; the operator sets models.default")
-    return model
-
-
-def agent_of(tenant: AwakeTenant, name: str) -> AgentConfig:
-    """How ``name`` is configured. Raises :exc:`ModelUnknown` for one that is not."""
-    agent = tenant.config.defaults.agents.get(name)
-    if agent is not None:
-        return agent
-    if name == DEFAULT_AGENT:
-        return AgentConfig()
-    raise ModelUnknown(f"there is no agent {name!r}; GET /v1/models lists those there are")
-
-
-def _refuse_unsupported(chat: ChatRequest) -> None:
-    for name in _REFUSED:
-        if chat.body.get(name, b"null") not in (b"null", b"false", b"[]"):
-            raise InvalidRequest.at(
-                name, "an agent does not take this", "name a model as provider/model instead"
-            )
-    if chat.choices != 1:
-        raise InvalidRequest.at("n", "an agent gives one answer", "send n=1")
-
-
-def _new_messages(turn: TurnRequest) -> list[Message]:
-    """What the session does not hold yet.
-
-    OpenAI clients send the whole conversation each time; a session that keeps
-    its own history takes what follows the last answer.
-    """
-    messages = [m for m in turn.messages if m.get("role") not in {"system", "developer"}]
-    if turn.keeps_history:
-        for position in range(len(messages) - 1, -1, -1):
-            if messages[position].get("role") == "assistant":
-                messages = messages[position + 1 :]
-                break
-    if not any(m.get("role") == "user" for m in messages):
-        raise InvalidRequest.at(
-            "messages", "nothing new was said", "end the list with a message of the role user"
-        )
-    return messages
-
-
-def _body(
-    chat: ChatRequest, agent: AgentConfig, conversation: Sequence[Mapping[str, object]]
-) -> dict[str, bytes]:
-    system = [agent.instructions] if agent.instructions else []
-    system += [
-        text
-        for message in chat.messages()
-        if message.get("role") in {"system", "developer"}
-        and isinstance(text := message.get("content"), str)
-    ]
-    messages: list[Mapping[str, object]] = list(conversation)
-    if system:
-        messages.insert(0, {"role": "system", "content": "\n\n".join(system)})
-    body = {name: chat.body[name] for name in _SAMPLING if name in chat.body}
-    body["messages"] = msgspec.json.encode(messages)
-    body["stream"] = b"true"
-    return body
+def _with_own_rounds(store: SessionStore, said: Sequence[Message]) -> list[Message]:
+    """The caller's conversation with what the agent itself did on the way to its calls."""
+    found: list[Message] = []
+    for message in said:
+        calls = call_ids(message) if message.get("role") == "assistant" else []
+        rounds = store.paused_rounds(calls) if calls else []
+        found += rounds or [message]
+    return found

@@ -14,8 +14,9 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +30,7 @@ from appliance.storage.files import (
     remove_tree,
     replace_file,
 )
+from appliance.storage.room import Room
 
 LONGEST_PATH = 4095  # bytes, the kernel's own limit without the NUL
 LONGEST_NAME = 255  # bytes
@@ -36,7 +38,6 @@ MOST_ENTRIES = 100_000  # names that one listing returns
 _LONGEST_SQLITE = 500  # bytes; SQLite's limit is 512 with "-journal" behind
 _SQLITE_FILES = ("", "-wal", "-shm", "-journal")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class PathRefused(ApplianceError):
@@ -47,20 +48,28 @@ class PathRefused(ApplianceError):
     kind = Kind.INVALID
 
 
+@dataclass(frozen=True, slots=True)
+class FreeSpace:
+    """``files`` is how many more there may be, None where nobody counts."""
+
+    bytes: int
+    files: int | None = None
+
+
 def split_path(relative: str) -> tuple[str, ...]:
     """The components of ``relative``; raise :exc:`PathRefused` unless it plainly points down."""
     try:
         encoded = os.fsencode(relative)
     except UnicodeEncodeError:
-        raise _refused(relative, "is not text a file can be named with") from None
+        raise refused(relative, "is not text a file can be named with") from None
     parts = relative.split("/")
     if not relative or "\0" in relative or len(encoded) > LONGEST_PATH:
-        raise _refused(relative, "is empty, too long, or holds a NUL")
+        raise refused(relative, "is empty, too long, or holds a NUL")
     for part in parts:
         if part in {"", ".", ".."}:
-            raise _refused(relative, "must be relative, without '.', '..' and empty components")
+            raise refused(relative, "must be relative, without '.', '..' and empty components")
         if len(os.fsencode(part)) > LONGEST_NAME:
-            raise _refused(relative, f"has a name longer than {LONGEST_NAME} bytes")
+            raise refused(relative, f"has a name longer than {LONGEST_NAME} bytes")
     return tuple(parts)
 
 
@@ -106,13 +115,24 @@ class ConfinedDirectory:
         fd = self._open(relative, safe, mode)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _refused(relative, "is not a regular file")
+                raise refused(relative, "is not a regular file")
             if flags & os.O_TRUNC:
                 os.ftruncate(fd, 0)
         except BaseException:
             os.close(fd)
             raise
         return fd
+
+    @contextmanager
+    def handle(self) -> Iterator[int]:
+        """An O_PATH descriptor of it, which stays open meanwhile and is not yours to close."""
+        with self._directory as fd:
+            yield fd
+
+    def open_handle(self, relative: str, flags: int) -> int:
+        """Open with O_PATH and ``flags``; the caller closes it."""
+        split_path(relative)
+        return self._open(relative, flags | os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def read_bytes(self, relative: str, *, limit: int) -> bytes:
         """The content of a file; :exc:`TooLarge` if it is more than ``limit`` bytes."""
@@ -140,7 +160,7 @@ class ConfinedDirectory:
         with self._parent_of(relative) as (parent, name):
             found = _kind(parent, name)
             if found is not None and not stat.S_ISREG(found):
-                raise _refused(relative, "is not a regular file")
+                raise refused(relative, "is not a regular file")
             folder = relative[: -len(name)]
             if folder not in self._swept:
                 remove_leftovers(parent)
@@ -157,7 +177,7 @@ class ConfinedDirectory:
                     os.mkdir(name, 0o700, dir_fd=parent)
                 except FileExistsError:
                     if not stat.S_ISDIR(_kind(parent, name) or 0):
-                        raise _refused(made, "is not a directory") from None
+                        raise refused(made, "is not a directory") from None
                 else:
                     os.fsync(parent)
 
@@ -174,7 +194,26 @@ class ConfinedDirectory:
         with self._parent_of(relative) as (parent, name):
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISLNK(found.st_mode):
-            raise _refused(relative, "is a link")
+            raise refused(relative, "is a link")
+        return found
+
+    def stats(self, relative: str, names: Iterable[str]) -> dict[str, os.stat_result]:
+        """What of ``names`` a directory holds as plain files, looked up at once.
+
+        Empty where there is no such directory, or none that may be entered.
+        """
+        found: dict[str, os.stat_result] = {}
+        try:
+            with self._opened(relative) as fd:
+                for name in names:
+                    try:
+                        entry = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    except OSError:
+                        continue
+                    if stat.S_ISREG(entry.st_mode):
+                        found[name] = entry
+        except (OSError, PathRefused):
+            return {}
         return found
 
     def listdir(self, relative: str = "") -> list[str]:
@@ -198,7 +237,7 @@ class ConfinedDirectory:
                 os.unlink(name, dir_fd=parent)
             except (IsADirectoryError, PermissionError) as exc:
                 if stat.S_ISDIR(_kind(parent, name) or 0):
-                    raise _refused(relative, "is a directory") from exc
+                    raise refused(relative, "is a directory") from exc
                 raise
             os.fsync(parent)
 
@@ -216,7 +255,7 @@ class ConfinedDirectory:
                 if exc.errno == errno.ENOTEMPTY:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new) from exc
                 if exc.errno in _IN_THE_WAY:
-                    raise _refused(new, "cannot take its place: a directory is involved") from exc
+                    raise refused(new, "cannot take its place: a directory is involved") from exc
                 raise
             os.fsync(target)
             os.fsync(source)
@@ -229,9 +268,14 @@ class ConfinedDirectory:
 
     def free_bytes(self) -> int:
         """Space that is left for us on the disk."""
+        return self.free_space().bytes
+
+    def free_space(self) -> "FreeSpace":
         with self._directory as fd:
             found = os.fstatvfs(fd)
-        return found.f_bavail * found.f_frsize
+        # Some file systems have no fixed number of files, and say 0 of 0.
+        files = found.f_favail if found.f_files else None
+        return FreeSpace(found.f_bavail * found.f_frsize, files)
 
     def sqlite_path(self, relative: str) -> str:
         """A path with which SQLite may open, or create, the database ``relative``.
@@ -247,11 +291,11 @@ class ConfinedDirectory:
             for suffix in _SQLITE_FILES:
                 found = _kind(parent, name + suffix)
                 if found is not None and not stat.S_ISREG(found):
-                    raise _refused(relative + suffix, "is not a regular file")
+                    raise refused(relative + suffix, "is not a regular file")
             folder = os.readlink(f"/proc/self/fd/{parent}")  # noqa: PTH115 - a magic link
             path = f"{folder}/{name}"
             if len(os.fsencode(path)) > _LONGEST_SQLITE:
-                raise _refused(relative, "lies deeper than SQLite can open")
+                raise refused(relative, "lies deeper than SQLite can open")
             # A directory that was removed, or that is not visible from here,
             # has a text that leads nowhere or elsewhere.
             try:
@@ -259,7 +303,7 @@ class ConfinedDirectory:
             except OSError:
                 same = False
             if not same:
-                raise _refused(relative, "lies in a directory that was removed")
+                raise refused(relative, "lies in a directory that was removed")
         return path
 
     def _open(self, relative: str, flags: int, mode: int = 0) -> int:
@@ -270,7 +314,7 @@ class ConfinedDirectory:
                 if exc.errno in FULL:
                     raise DiskFull("there is no space left on the gateway's disk") from exc
                 if exc.errno in _REFUSALS:
-                    raise _refused(relative, _REFUSALS[exc.errno]) from exc
+                    raise refused(relative, _REFUSALS[exc.errno]) from exc
                 raise
 
     @contextmanager
@@ -301,6 +345,7 @@ class TenantRoot(ConfinedDirectory):
     def __init__(self, tenant: str, fd: int, *, opener: OpenBeneath | None = None) -> None:
         super().__init__(fd, opener=opener)
         self.tenant = tenant
+        self.room = Room()
 
     def __repr__(self) -> str:
         return f"<TenantRoot {self.tenant}>"
@@ -311,7 +356,7 @@ class TenantRoot(ConfinedDirectory):
         if not is_tenant_id(tenant):
             raise TenantUnknown("there is no such tenant")
         try:
-            fd = state._open(f"tenants/{tenant}", _HANDLE | os.O_NOFOLLOW)  # noqa: SLF001 - its own kind
+            fd = state.open_handle(f"tenants/{tenant}", os.O_DIRECTORY)
         except FileNotFoundError:
             raise TenantUnknown(f"there is no tenant {tenant!r}") from None
         return cls(tenant, fd, opener=state._opener)  # noqa: SLF001 - its own kind
@@ -373,7 +418,8 @@ _REFUSALS = {
 _IN_THE_WAY = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EINVAL})
 
 
-def _refused(relative: str, reason: str) -> PathRefused:
+def refused(relative: str, reason: str) -> PathRefused:
+    """``relative`` with why it is not touched; ``reason`` follows it in the sentence."""
     return PathRefused(f"{_shown(relative)} {reason}")
 
 

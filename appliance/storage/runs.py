@@ -48,10 +48,11 @@ UPDATE sessions SET title = CASE WHEN title = '' THEN :title ELSE title END,
 WHERE id = :session
 """
 _FINISH = """
-UPDATE runs SET status = ?, answered = ?, ended_ns = ?, input_tokens = ?, output_tokens = ?,
-                cache_read_tokens = ?, cache_write_tokens = ?, error = ?
+UPDATE runs SET status = ?, answered = max(answered, ?), ended_ns = ?, input_tokens = ?,
+                output_tokens = ?, cache_read_tokens = ?, cache_write_tokens = ?, error = ?
 WHERE id = ? RETURNING source
 """
+_ANSWERED = "UPDATE runs SET answered = 1 WHERE id = ?"
 _COUNT = """
 UPDATE sessions SET updated_ns = CASE WHEN :is_use THEN :now ELSE updated_ns END,
                     input_tokens = input_tokens + :input,
@@ -151,6 +152,25 @@ def leave(
             tx, session.number, role=role, message=text, now_ns=said_ns, run=run_id,
             meta=beginning.meta,
         )  # fmt: skip
+
+
+def add_round(
+    tx: Connection,
+    run: Run,
+    lines: Sequence[tuple[str, str, str | None]],
+    *,
+    now_ns: int,
+) -> list[str]:
+    """Keep what was said and done so far, so that later turns know; return the lines' ids."""
+    tx.execute(_ANSWERED, (run.id,))
+    if not tx.changes():
+        return []  # the session was deleted meanwhile
+    return [
+        transcripts.append(
+            tx, run.session, role=role, message=message, now_ns=now_ns, run=run.id, meta=meta
+        )
+        for role, message, meta in lines
+    ]
 
 
 def finish(

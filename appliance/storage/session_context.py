@@ -1,5 +1,6 @@
 """What the model sees of a session: a summary of what was before, and the turns since."""
 
+from collections.abc import Sequence
 from contextlib import closing
 
 import msgspec
@@ -13,6 +14,7 @@ from appliance.storage.session_rows import (
     ContextLine,
     Message,
     MessageKind,
+    SessionRow,
     StoredMessage,
     encode,
     estimated_tokens,
@@ -22,7 +24,8 @@ from appliance.storage.session_rows import (
 
 HISTORY = """
 SELECT m.seq, m.run, m.tokens, m.message FROM messages AS m LEFT JOIN runs AS r ON r.id = m.run
-WHERE m.session = ? AND m.seq >= ? AND m.kind = 'message' AND (m.run IS NULL OR r.answered)
+WHERE m.session = ? AND m.seq >= ? AND m.kind = 'message'
+      AND (m.run IS NULL OR r.answered AND m.run IS NOT ?)
 ORDER BY m.seq DESC
 """
 _COMPACT = """
@@ -30,6 +33,8 @@ UPDATE sessions SET summary = ?, kept_from = max(kept_from, ?), compactions = co
                     updated_ns = ?
 WHERE id = ?
 """
+
+LOST = "[interrupted: nobody knows whether this was done]"  # a call without a result
 
 
 class _Row(msgspec.Struct, array_like=True):
@@ -39,12 +44,14 @@ class _Row(msgspec.Struct, array_like=True):
     message: str
 
 
-def context(tx: Connection, key: SessionKey, *, limit_tokens: int) -> Context:
+def context(
+    tx: Connection, key: SessionKey, *, limit_tokens: int, but_run: str | None = None
+) -> Context:
     session = live_row(tx, key.short)
     if session is None:
         return Context(None, (), 0)
     spent = 0 if session.summary is None else estimated_tokens(session.summary)
-    taken = _latest(tx, session.number, session.kept_from, limit_tokens - spent)
+    taken = _latest(tx, session, limit_tokens - spent, but_run)
     return Context(
         session.summary,
         tuple(
@@ -55,13 +62,46 @@ def context(tx: Connection, key: SessionKey, *, limit_tokens: int) -> Context:
     )
 
 
-def conversation(context: Context) -> list[Message]:
+def conversation(context: Context, said_now: Sequence[Message] = ()) -> list[Message]:
     """The messages that are sent to the model."""
-    said = [line.message for line in context.lines]
+    said = with_answered_calls([*(line.message for line in context.lines), *said_now])
     if context.summary is None:
         return said
     text = f"Summary of the conversation so far: {context.summary}"
     return [{"role": "user", "content": text}, *said]
+
+
+def with_answered_calls(messages: Sequence[Message]) -> list[Message]:
+    """The same, so that every tool call has its one result behind it, as models demand.
+
+    A crash leaves calls without results, a cut results without calls.
+    """
+    found: list[Message] = []
+    waiting: list[str] = []
+    for message in messages:
+        if message.get("role") == "tool":
+            call = str(message.get("tool_call_id"))
+            if call in waiting:
+                waiting.remove(call)
+                found.append(message)
+            continue
+        found += map(_lost, waiting)
+        waiting = call_ids(message)
+        found.append(message)
+    found += map(_lost, waiting)
+    return found
+
+
+def _lost(call: str) -> Message:
+    return {"role": "tool", "tool_call_id": call, "content": LOST}
+
+
+def call_ids(message: Message) -> list[str]:
+    """The tool calls that a message of the assistant makes."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return []
+    return [str(call["id"]) for call in calls if isinstance(call, dict) and "id" in call]
 
 
 def compact(
@@ -90,12 +130,14 @@ def compact(
     )
 
 
-def _latest(tx: Connection, session: int, kept_from: int, limit_tokens: int) -> list[_Row]:
+def _latest(
+    tx: Connection, session: SessionRow, limit_tokens: int, but_run: str | None
+) -> list[_Row]:
     """The rows of the latest whole turns within the limit, newest first."""
     taken: list[_Row] = []
     left = limit_tokens
     # Closed, because an unread row would keep the transaction open.
-    with closing(tx.execute(HISTORY, (session, kept_from))) as cursor:
+    with closing(tx.execute(HISTORY, (session.number, session.kept_from, but_run))) as cursor:
         for values in cursor:
             row = msgspec.convert(values, _Row)
             left -= row.tokens

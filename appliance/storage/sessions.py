@@ -22,6 +22,7 @@ from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
 from appliance.storage import (
     inbox,
+    paused_calls,
     runs,
     session_changes,
     session_context,
@@ -156,6 +157,44 @@ class SessionStore:
 
         return self._database.write(begin)
 
+    def add_round(
+        self,
+        run: Run,
+        messages: Sequence[tuple[Mapping[str, object], Mapping[str, object] | None]],
+        *,
+        now: datetime,
+        answers: Sequence[str] = (),
+    ) -> builtins.list[str]:
+        """Keep a round of a turn: what the model said and called, and what came of it.
+
+        Each message comes with its ``meta``. From then on it is part of the
+        conversation, however the run ends. What waited in the inbox for the
+        runs ``answers`` is among it. Returns the lines' ids, none if the
+        session was deleted meanwhile.
+        """
+        lines = [
+            (
+                str(message.get("role", "")),
+                encode(message),
+                None if meta is None else encode(meta, field="meta"),
+            )
+            for message, meta in messages
+        ]
+
+        def add(tx: Connection) -> builtins.list[str]:
+            inbox.take(tx, answers)
+            return runs.add_round(tx, run, lines, now_ns=to_ns(now))
+
+        return self._database.write(add)
+
+    def pause(self, run: Run, calls: Sequence[str], *, now: datetime) -> None:
+        """Note that ``calls`` of this run are for its caller to answer."""
+        self._database.write(lambda tx: paused_calls.add(tx, calls, run.id, now_ns=to_ns(now)))
+
+    def paused_rounds(self, calls: Sequence[str]) -> builtins.list[Message]:
+        """What the run that made these calls said and did; empty if nobody knows it."""
+        return self._database.read(lambda tx: paused_calls.rounds(tx, calls))
+
     def finish_run(
         self,
         run: Run,
@@ -190,20 +229,30 @@ class SessionStore:
 
     # What the model sees
 
-    def history(self, key: SessionKey, *, limit_tokens: int) -> builtins.list[Message]:
-        """The latest turns that fit into ``limit_tokens``, oldest first.
+    def history(
+        self,
+        key: SessionKey,
+        *,
+        limit_tokens: int,
+        but_run: str | None = None,
+        said: Sequence[Message] = (),
+    ) -> builtins.list[Message]:
+        """The latest turns that fit into ``limit_tokens``, oldest first, and what is ``said`` now.
 
         Turns are taken whole, so an answer never stands without its question.
         What was not answered is not part of the conversation, unless its turn
         never came (``runs.leave``). What a summary
-        stands for is replaced by it, as a message of the user.
+        stands for is replaced by it, as a message of the user. The turn
+        ``but_run`` is left out: it is under way. Every tool call in it has its
+        one result.
         """
-        return session_context.conversation(self.context(key, limit_tokens=limit_tokens))
+        context = self.context(key, limit_tokens=limit_tokens, but_run=but_run)
+        return session_context.conversation(context, said)
 
-    def context(self, key: SessionKey, *, limit_tokens: int) -> Context:
+    def context(self, key: SessionKey, *, limit_tokens: int, but_run: str | None = None) -> Context:
         """What :meth:`history` is made of, with numbers and estimates: for compaction."""
         return self._database.read(
-            lambda tx: session_context.context(tx, key, limit_tokens=limit_tokens)
+            lambda tx: session_context.context(tx, key, limit_tokens=limit_tokens, but_run=but_run)
         )
 
     def compact(

@@ -1,6 +1,6 @@
 """A tenant that is awake, with real books and real sessions, and nobody who supervises it."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +16,21 @@ from appliance.model.spending import OutcomeStatus
 from appliance.model.tokens import Scope
 from appliance.model.usage import TokenUsage
 from appliance.providers.base import Provider
+from appliance.services.clients import ConnectedClients
+from appliance.services.events import TenantEvents
 from appliance.services.meter import Meter
 from appliance.services.model_calls import ModelCalls
 from appliance.services.routing import Router
-from appliance.services.turns import TurnQueue
+from appliance.services.runs import RunBook
+from appliance.services.tenant_state import TenantState
+from appliance.services.turn_queue import TurnQueue
 from appliance.storage.database import Database
 from appliance.storage.ledger import FILE, LedgerStore
 from appliance.storage.ledger_schema import SCHEMA
+from appliance.storage.paths import TenantRoot
 from appliance.storage.sessions import SessionStore
-from tests.books import PRICE, HandClock, directory
+from appliance.tenants.jobs import Jobs, Started
+from tests.books import PRICE, HandClock, tenant_root
 
 CONFIG = """
 providers:
@@ -47,11 +53,20 @@ class FakeTenant:
     meter: Meter
     store: SessionStore
     database: Database
+    root: TenantRoot
     config: GatewayConfig = field(default_factory=lambda: parse_config(CONFIG, name="config"))
     turns: TurnQueue = field(default_factory=TurnQueue)
     keys: dict[str, str] = field(default_factory=dict)
     own: dict[str, Provider] = field(default_factory=dict)
     id: str = "acme"
+    events: TenantEvents = field(default_factory=TenantEvents)
+    runs: RunBook = field(default_factory=RunBook)
+    state: TenantState = field(default_factory=TenantState)
+    clients: ConnectedClients = field(default_factory=ConnectedClients)
+    jobs: Jobs = field(default_factory=lambda: Jobs("acme", is_live=lambda _: True))
+
+    def start(self, work: Callable[[], Awaitable[None]], *, caller: Caller) -> Started:
+        return self.jobs.start(work, caller=caller)
 
     def provider_key(self, provider: str) -> str | None:
         return self.keys.get(provider)
@@ -87,13 +102,14 @@ class FakeTenant:
 @asynccontextmanager
 async def open_tenant(path: Path, *, limits: Quotas = Quotas()) -> AsyncIterator[FakeTenant]:  # noqa: B008 - a value
     clock = HandClock()
-    database = await Database.open(directory(path / "tenant"), FILE, SCHEMA)
-    store = await SessionStore.open(directory(path / "tenant"), now=clock())
+    root = tenant_root(path / "tenant")
+    database = await Database.open(root, FILE, SCHEMA)
+    store = await SessionStore.open(root, now=clock())
     meter = await Meter.open(
         LedgerStore(database), limits=limits, clock=clock, currency="USD", assumed_output=100
     )
     try:
-        yield FakeTenant(meter, store, database)
+        yield FakeTenant(meter, store, database, root)
     finally:
         await store.close()
         await database.close()

@@ -129,7 +129,7 @@ async def test_two_tenants_may_use_one_key_and_see_nothing_of_each_other(
     ("more", "field"),
     [
         ({"n": 2}, "n"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools[0]"),
         ({"logprobs": True}, "logprobs"),
     ],
 )

@@ -22,16 +22,15 @@ from appliance.services.chat_commands import ChatCommands
 from appliance.services.chat_notes import ChatNotes
 from appliance.services.chat_turns import ChatTurns
 from appliance.services.compaction import BeforeCompaction, Compactor
-from appliance.services.events import Event, TenantEvents
+from appliance.services.events import Event
 from appliance.services.meter import Meter
 from appliance.services.routing import Router
-from appliance.services.runs import RunBook
 from appliance.services.session_policy import SessionPolicy
 from appliance.services.turn_queue import TurnQueue
 from appliance.services.turns import Turns
 from appliance.storage.session_rows import StoredMessage
 from appliance.storage.sessions import SessionStore
-from appliance.tenants.jobs import Jobs, Started
+from appliance.tenants.jobs import Started
 from tests.books import HandClock
 from tests.fakes.providers import FakeProvider, FakeReply
 from tests.fakes.tenants import CALLER, CONFIG, Exchange, FakeTenant, open_tenant
@@ -75,9 +74,12 @@ class ChattingFake:
 
     def __init__(self, tenant: FakeTenant) -> None:
         self.books = tenant
-        self.events = TenantEvents()
-        self.runs = RunBook()
-        self.jobs = Jobs("acme", is_live=lambda _: True)
+        self.events = tenant.events
+        self.runs = tenant.runs
+        self.jobs = tenant.jobs
+        self.root = tenant.root
+        self.state = tenant.state
+        self.clients = tenant.clients
 
     @property
     def id(self) -> str:

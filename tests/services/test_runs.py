@@ -153,7 +153,7 @@ async def test_what_came_meanwhile_steers_the_next_round_once() -> None:
     offer(line, later, QueueMode.FOLLOWUP)
 
     assert line.steer(later) == []
-    assert line.steer(active) == ["text 1", "text 2"]
+    assert line.steer(active) == [steering, both]
     assert line.steer(active) == []
 
     assert steering.carrier is active

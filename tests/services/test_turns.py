@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from appliance.config.loading import parse_config
-from appliance.model.calls import Delta, Finished, FinishReason, TextDelta
+from appliance.model.calls import Delta, Finished, FinishReason, TextDelta, ToolCallDelta
 from appliance.model.errors import (
     ApplianceError,
     InvalidRequest,
@@ -27,7 +27,8 @@ from appliance.model.session_keys import SessionKey
 from appliance.protocols.chat_request import ChatRequest
 from appliance.services.model_calls import OpenCall
 from appliance.services.turn_queue import WAITING_TURNS, TurnQueue
-from appliance.services.turns import TurnRequest, Turns
+from appliance.services.turn_requests import ToolActivity, TurnRequest
+from appliance.services.turns import Turns
 from appliance.storage.sessions import RunStatus, TranscriptLine
 from tests.books import HandClock
 from tests.fakes.cancelling import each_cancellation
@@ -50,6 +51,11 @@ class FakeSink:
     told: list[str] = field(default_factory=list)
     text: str = ""
     finished: Finished | None = None
+    tools: list[ToolActivity] = field(default_factory=list)
+    calls: list[ToolCallDelta] = field(default_factory=list)
+
+    def tool(self, activity: ToolActivity) -> None:
+        self.tools.append(activity)
 
     async def begin(self, call: OpenCall) -> None:
         assert call.settlement is None
@@ -58,6 +64,7 @@ class FakeSink:
     async def deltas(self, deltas: Sequence[Delta]) -> None:
         assert deltas
         self.text += "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+        self.calls += [delta for delta in deltas if isinstance(delta, ToolCallDelta)]
         await self._note("deltas")
 
     async def finish(self, call: OpenCall, finished: Finished) -> None:
@@ -221,7 +228,7 @@ async def test_the_callers_limit_wins_over_the_agents(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("more", "field"),
     [
-        ({"tools": [{}]}, "tools"),
+        ({"tools": [{}]}, "tools[0]"),
         ({"functions": [{}]}, "functions"),
         ({"logprobs": True}, "logprobs"),
         ({"n": 2}, "n"),

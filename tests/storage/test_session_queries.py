@@ -103,7 +103,7 @@ def test_no_listing_looks_at_every_session_or_at_a_message(store: SessionStore) 
         (FARTHEST_USE, (5,)),
         (TOTAL, names),
         (RUNS, (1, 1)),
-        (session_context.HISTORY, (1, 1)),
+        (session_context.HISTORY, (1, 1, None)),
         (transcripts.BACKWARDS, (1, 1, 1, 1, 1)),
         (transcripts.FORWARDS, (1, 1, 1, 1, 1)),
         ("SELECT 1 FROM sessions WHERE label = ? AND archived_ns IS NULL", ("x",)),

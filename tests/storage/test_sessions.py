@@ -245,7 +245,7 @@ async def test_every_query_of_a_turn_finds_its_rows_by_index(tmp_path: Path) -> 
     def scans(tx: Connection) -> list[str]:
         found = []
         for query, values in (
-            (session_context.HISTORY, (1, 1)),
+            (session_context.HISTORY, (1, 1, None)),
             (transcripts.TRANSCRIPT, ("k", 0, 1)),
             ("UPDATE runs SET status = 'crashed' WHERE status = 'running'", ()),
             ("DELETE FROM sessions WHERE key = ?", ("k",)),

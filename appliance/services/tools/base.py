@@ -11,9 +11,6 @@ from appliance.model.callers import Caller
 from appliance.model.chat_attachments import Part
 from appliance.model.session_keys import SessionKey
 from appliance.services.chat_tasks import ChattingTenant
-from appliance.services.clients import ConnectedClients
-from appliance.services.tenant_state import TenantState
-from appliance.storage.paths import TenantRoot
 from appliance.storage.sessions import SessionStore
 
 
@@ -28,13 +25,6 @@ P = TypeVar("P", bound=ToolParams)
 
 class ToolTenant(ChattingTenant, Protocol):
     """A running tenant whose agents use tools."""
-
-    @property
-    def root(self) -> TenantRoot: ...
-    @property
-    def state(self) -> TenantState: ...
-    @property
-    def clients(self) -> ConnectedClients: ...
 
 
 class Effect(StrEnum):

@@ -20,7 +20,8 @@ from appliance.protocols.chat_request import ChatRequest
 from appliance.protocols.openai_chat import AnswerBuilder, ChunkEncoder
 from appliance.services.completions import Completions
 from appliance.services.model_calls import OpenCall
-from appliance.services.turns import TurnRequest, Turns
+from appliance.services.turn_requests import ToolActivity, TurnRequest
+from appliance.services.turns import Turns
 from appliance.tenants.jobs import ClientLeft
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.bodies import ClientGone, read_body
@@ -198,6 +199,9 @@ class _TurnAnswer:
             await self._answer.send(b"".join(map(self._encoder.delta, deltas)))
         else:
             self._whole.add(deltas)
+
+    def tool(self, activity: ToolActivity) -> None:
+        """A chat completion has no place for what the agent's own tools do."""
 
     async def finish(self, call: OpenCall, finished: Finished) -> None:
         if not self._request.stream:
