@@ -27,6 +27,7 @@ from appliance.services.meter import Meter
 from appliance.services.routing import Router
 from appliance.services.session_policy import SessionPolicy
 from appliance.services.turn_queue import TurnQueue
+from appliance.services.tools.toolbox import Toolbox
 from appliance.services.turns import Turns
 from appliance.storage.session_rows import StoredMessage
 from appliance.storage.sessions import SessionStore
@@ -212,6 +213,7 @@ async def open_chat(
     *,
     limits: Quotas = Quotas(),  # noqa: B008 - a value
     hooks: Sequence[BeforeCompaction] = (),
+    toolbox: Toolbox | None = None,
 ) -> AsyncIterator[ChatBench]:
     async with open_tenant(path, limits=limits) as books, trio.open_nursery() as nursery:
         # A thread that syncs looks idle to the autojump clock, which would jump to the
@@ -222,7 +224,7 @@ async def open_chat(
         clock = HandClock()
         stub = FakeProvider("stub", [FakeReply() for _ in range(50)])
         exchange = Exchange(stub, FakeProvider("spare"))
-        turns = Turns(exchange.calls, clock=clock)
+        turns = Turns(exchange.calls, clock=clock, toolbox=toolbox)
         compactor = Compactor(exchange.calls, clock=clock, before_compaction=hooks)
         chat = ChatService(
             ChatTurns(turns, compactor, clock=clock),

@@ -86,8 +86,20 @@ def _renamed(given: Mapping[str, Any], known: set[str], aliases: Mapping[str, st
         target = key if key in known else aliases.get(key, key)
         # Null is how some models leave a parameter out.
         if value is not None and (target == key or target not in given):
-            named[target] = value
+            named[target] = _renamed_within(value, aliases)
     return named
+
+
+def _renamed_within(value: Any, aliases: Mapping[str, str]) -> Any:
+    """The objects of a list, such as several edits, have their parameters by other names too."""
+    if not isinstance(value, list):
+        return value
+    return [
+        {aliases.get(key, key): inner for key, inner in each.items()}
+        if isinstance(each, dict)
+        else each
+        for each in value
+    ]
 
 
 @lru_cache(maxsize=64)

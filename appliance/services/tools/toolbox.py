@@ -68,9 +68,18 @@ class Offer:
 
 
 class Toolbox:
-    def __init__(self, tools: Iterable[Tool[Any]], *, sources: Sequence[ToolSource] = ()) -> None:
+    def __init__(
+        self, tools: Iterable[Tool[Any]] = (), *, sources: Iterable[ToolSource] = ()
+    ) -> None:
         self._tools = {tool.name: tool for tool in tools}
-        self._sources = tuple(sources)
+        self._sources = list(sources)
+
+    def add(self, *tools: Tool[Any]) -> None:
+        """Put tools in; some of them need what itself needs the toolbox."""
+        self._tools |= {tool.name: tool for tool in tools}
+
+    def add_source(self, source: ToolSource) -> None:
+        self._sources.append(source)
 
     @property
     def builtin(self) -> Sequence[Tool[Any]]:
