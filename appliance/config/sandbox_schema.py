@@ -27,10 +27,11 @@ Text = Annotated[str, Meta(max_length=32_768)]
 class SandboxLimits(Section, frozen=True, kw_only=True):
     """Of one sandbox; a tenant's quotas are of all of its own together."""
 
-    cpu_percent: Count | None = None
-    memory_mb: Count | None = None
-    pids: Count | None = None
-    disk_mb: Count | None = None
+    cpu_percent: Count | None = 100  # of one core
+    memory_mb: Count | None = 512
+    pids: Count | None = 128
+    disk_mb: Count | None = None  # in the workspaces of a tenant
+    files: Annotated[int, Meta(ge=1000, le=10_000_000)] = 1_000_000  # of a tenant
 
 
 class SandboxConfig(Section, frozen=True, kw_only=True):

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from appliance import dialling
 from appliance.config.schema import ProviderConfig
+from appliance.dialling import Dial
 from appliance.model.errors import ConfigInvalid
-from appliance.providers import dialling
 from appliance.providers.anthropic import AnthropicWire
 from appliance.providers.connections import ConnectionPool
-from appliance.providers.dialling import Dial
 from appliance.providers.http_provider import HttpProvider, Wire
 from appliance.providers.ollama import OllamaWire
 from appliance.providers.openai import OpenAiWire

@@ -16,9 +16,9 @@ from typing import Protocol
 
 import trio
 
+from appliance.dialling import Dial, DialFailed
 from appliance.protocols.answers import MalformedAnswer
 from appliance.protocols.http_response import Headers, ResponseReader
-from appliance.providers.dialling import Dial, DialFailed
 from appliance.sockets import receive_some, send_nowait
 
 READ_BYTES = 65536

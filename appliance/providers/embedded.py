@@ -22,15 +22,16 @@ from pathlib import Path
 import msgspec
 import trio
 
+from appliance import dialling
 from appliance.config.schema import ProviderConfig
+from appliance.dialling import DialFailed
 from appliance.model.calls import Dialect, ModelCall
 from appliance.model.errors import UpstreamFailed, UpstreamUnavailable
 from appliance.protocols.answers import MalformedAnswer
 from appliance.protocols.openai_messages import read_member, refuse_unknown
-from appliance.providers import dialling, weights
+from appliance.providers import weights
 from appliance.providers.base import Reply
 from appliance.providers.connections import ConnectionLost, ConnectionPool
-from appliance.providers.dialling import DialFailed
 from appliance.providers.errors import UpstreamRefused
 from appliance.providers.http_provider import HttpProvider
 from appliance.providers.model_worker import Address, ModelWorker, StartFailed

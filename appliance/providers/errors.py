@@ -10,6 +10,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
+from appliance.dialling import DialFailed
 from appliance.model.errors import (
     ContextTooLong,
     Kind,
@@ -25,7 +26,6 @@ from appliance.providers.connections import (
     PoolBusy,
     TooSlow,
 )
-from appliance.providers.dialling import DialFailed
 
 __all__ = [
     "ContextExceeded",

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import httpx
 
+from appliance import dialling
+from appliance.dialling import Dial, DialFailed
 from appliance.protocols.answers import MalformedAnswer
-from appliance.providers import dialling
 from appliance.providers.connections import (
     ConnectionLost,
     ConnectionPool,
@@ -14,7 +15,6 @@ from appliance.providers.connections import (
     Response,
     TooSlow,
 )
-from appliance.providers.dialling import Dial, DialFailed
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MOST_ORIGINS = 256
@@ -25,7 +25,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
     """``httpx.AsyncClient(transport=PoolTransport(), trust_env=False)``.
 
     HTTP/1.1 only, no proxies. ``public_only`` refuses addresses that are not
-    public (see :mod:`~appliance.providers.dialling`). ``dial`` replaces how
+    public (see :mod:`~appliance.dialling`). ``dial`` replaces how
     connections are made: a Unix socket, a test.
     """
 

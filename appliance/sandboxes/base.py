@@ -10,7 +10,10 @@ import trio
 
 from appliance.model.errors import ApplianceError, Kind
 
-WORKSPACE = "/workspace"  # where the workspace is, seen from inside
+# Seen from inside
+WORKSPACE = "/workspace"
+EGRESS_SOCKET = "/run/egress.sock"
+EGRESS_CERTIFICATES = "/run/egress-certificates.pem"  # the system's and the door's, if it has any
 MIB = 1024 * 1024
 
 
@@ -112,6 +115,7 @@ class Ending:
     signal: int | None = None
     killed: bool = False  # by us
     out_of_memory: bool = False
+    reason: str = ""  # why we ended it, for people; empty if we did not, or nobody need ask
     usage: SandboxUsage
 
 

@@ -9,8 +9,8 @@ import trio
 from trio.testing import memory_stream_pair
 
 from appliance.config.schema import ProviderConfig
+from appliance.dialling import Dial
 from appliance.providers.building import build_http_provider
-from appliance.providers.dialling import Dial
 from appliance.providers.http_provider import HttpProvider
 from tests.stub_provider.server import StubProvider
 

@@ -5,6 +5,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from appliance.dialling import DialFailed
 from appliance.protocols.answers import MalformedAnswer
 from appliance.providers.connections import (
     IDLE,
@@ -14,7 +15,6 @@ from appliance.providers.connections import (
     PoolBusy,
     TooSlow,
 )
-from appliance.providers.dialling import DialFailed
 from tests.providers.conftest import Wiring
 
 REQUEST = b"POST /%b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.dialling import DialFailed
 from appliance.model.errors import ContextTooLong, Kind, ProviderFailure
 from appliance.protocols.answers import ErrorBody, ErrorReported, MalformedAnswer
 from appliance.providers.connections import AnswerTooLarge, ConnectionLost, PoolBusy, TooSlow
-from appliance.providers.dialling import DialFailed
 from appliance.providers.errors import (
     LONGEST_WAIT,
     ContextExceeded,

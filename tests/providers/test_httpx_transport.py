@@ -5,7 +5,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from appliance.providers.dialling import Dial
+from appliance.dialling import Dial
 from appliance.providers.httpx_transport import PoolTransport
 from tests.providers.conftest import Bench, Wiring
 

@@ -1,16 +1,18 @@
 """Where a connection may lead."""
 
 import ipaddress
+import socket
 import ssl
 import subprocess
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
 
-from appliance.providers import dialling
-from appliance.providers.dialling import AddressRefused, DialFailed, is_public
+from appliance import dialling
+from appliance.dialling import AddressRefused, DialFailed, is_public, is_public_or_private
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,22 @@ from appliance.providers.dialling import AddressRefused, DialFailed, is_public
         "64:ff9b::101:101",
         "2002:7f00:1::",
         "2002:a00:1::1",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.9",
+        "192.0.0.192",
+        "192.88.99.1",
+        "203.0.113.9",
+        "2001:0:7f00:1::",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "2002:a9fe:a9fe::1",
+        "64:ff9b:1::1",
+        "::127.0.0.1",
+        "::8.8.8.8",
+        "::ffff:169.254.169.254",
+        "::ffff:168.63.129.16",
+        "fec0::1",
+        "3fff::1",
     ],
 )
 def test_an_address_only_we_can_reach_is_not_public(address: str) -> None:
@@ -54,6 +72,47 @@ def test_an_address_only_we_can_reach_is_not_public(address: str) -> None:
 )
 def test_an_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.1.2.3",
+        "127.0.0.1",
+        "::1",
+        "192.168.1.1",
+        "fd12::1",
+        "100.64.0.1",
+        "1.1.1.1",
+        "::ffff:10.1.2.3",
+    ],
+)
+def test_where_private_addresses_are_allowed_those_of_the_network_are(address: str) -> None:
+    assert is_public_or_private(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "fe80::1",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "0.0.0.0",  # noqa: S104 - an address to refuse
+        "::",
+        "224.0.0.1",
+        "ff02::1",
+        "240.0.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",
+        "::ffff:169.254.169.254",
+    ],
+)
+def test_a_metadata_service_is_never_allowed(address: str) -> None:
+    assert not is_public_or_private(ipaddress.ip_address(address))
 
 
 class Names(trio.abc.HostnameResolver):
@@ -113,6 +172,43 @@ async def test_a_name_nobody_knows_is_a_failure_without_details(*, public_only: 
         await dialling.tcp("nowhere.example", 80, tls=False, public_only=public_only)()
 
     assert "nowhere" not in str(caught.value)
+
+
+async def test_lookups_that_hang_take_no_thread_of_anybody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        answered.wait(10)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("1.1.1.1", 443))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    resolve = dialling.resolver(trio.CapacityLimiter(2))
+    others = trio.to_thread.current_default_thread_limiter()
+    try:
+        for _ in range(2):
+            with trio.move_on_after(0.05) as scope:
+                await resolve("hangs.example", 443)
+            assert scope.cancelled_caught
+        assert others.borrowed_tokens == 0
+        with trio.move_on_after(0.05) as scope:  # both are taken
+            await resolve("next.example", 443)
+        assert scope.cancelled_caught
+    finally:
+        answered.set()
+    assert await resolve("answers.example", 443) == [ipaddress.ip_address("1.1.1.1")]
+
+
+async def test_a_name_nobody_knows_is_the_same_failure_in_threads_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(DialFailed, match="cannot be resolved"):
+        await dialling.resolver(trio.CapacityLimiter(1))("nowhere.example", 443)
 
 
 async def test_a_port_where_nobody_listens_is_a_failure() -> None:
