@@ -22,14 +22,15 @@ PIP := $(PY) -m pip -qq --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 
 WORK := build/output
-SOURCES := $(shell find appliance -name '*.py' -o -path '*/web/*' -type f 2>/dev/null)
+WEB := appliance/web/vendor
+SOURCES := $(shell find appliance -name '*.py' -o -path 'appliance/web/*' -type f 2>/dev/null)
 
 # Which Python made the environment: naming another one makes it again, naming none keeps it.
 MADE := $(if $(PYTHON),$(VENV)/.made-$(subst /,_,$(PYTHON)),$(firstword $(wildcard $(VENV)/.made*) $(VENV)/.made))
 
 .PHONY: help
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 # Environments
 
@@ -54,8 +55,9 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 # Run
 
 .PHONY: run
-run: $(VENV)/.run models/.fetched ## set up and start a demo: a tenant, its token, a curl to paste
-	@exec $(VENV)/bin/openclawmu demo $(ARGS)
+run: $(VENV)/.run models/.fetched $(WEB)/.made ## set up and start a demo: a tenant, its token, a curl to paste
+	@build/debian_packages.sh bwrap=bubblewrap socat=socat || true
+	exec $(VENV)/bin/openclawmu demo $(ARGS)
 
 .PHONY: models
 models: models/.fetched ## fetch the embedded models' weights, checked by hash
@@ -63,6 +65,14 @@ models: models/.fetched ## fetch the embedded models' weights, checked by hash
 models/.fetched: build/fetch_models.py | $(MADE)
 	@$(PY) build/fetch_models.py $(@D)
 	touch $@
+
+.PHONY: web
+web: $(WEB)/.made ## fetch the browser code of others (xterm.js) from npm, checked by hash
+
+# Without npm there is no stamp, and the next make tries again: all but the terminal's page works.
+$(WEB)/.made: build/web_assets.py build/web/package.json build/web/package-lock.json | $(MADE)
+	@build/debian_packages.sh npm=npm || true
+	$(PY) build/web_assets.py $(@D)
 
 # Check
 
@@ -80,15 +90,30 @@ types: $(VENV)/.dev ## mypy --strict
 	@$(PY) -m mypy
 
 .PHONY: test
-test: $(VENV)/.dev models/.fetched ## set up and run every test; what could not be tested is listed last
-	@build/debian_packages.sh jq=jq curl=curl objcopy=binutils || true
+test: $(VENV)/.dev models/.fetched $(WEB)/.made ## set up and run every test; what could not be tested is listed last
+	@build/debian_packages.sh jq=jq curl=curl bwrap=bubblewrap socat=socat objcopy=binutils \
+		chromium-headless-shell=chromium-headless-shell || true
 	$(PY) -m pytest -rs $(ARGS)
 
 .PHONY: conformance
 conformance: $(VENV)/.dev ## test with OpenClaw's own clients, fetched from npm, and a headless Chromium
-	@build/debian_packages.sh npm=npm chromium-headless-shell=chromium-headless-shell || true
+	@build/debian_packages.sh npm=npm chromium-headless-shell=chromium-headless-shell \
+		bwrap=bubblewrap socat=socat || true
 	clients=$$($(PY) build/node_clients.py)
 	OPENCLAWMU_CLIENTS="$$clients" $(PY) -m pytest -rs tests/conformance $(ARGS)
+
+.PHONY: test-podman
+test-podman: $(VENV)/.dev ## test the Podman sandboxes, with an image built by mmdebstrap (root)
+	@build/debian_packages.sh podman=podman runc=runc catatonit=catatonit mmdebstrap=mmdebstrap
+	image=localhost/openclawmu-base:test
+	storage=$$(build/sandbox_image.sh $(WORK)/containers $$image)
+	CONTAINERS_STORAGE_CONF="$$storage" OPENCLAWMU_SANDBOX_IMAGE=$$image \
+		$(PY) -m pytest -rs tests/sandboxes/test_contract_podman.py $(ARGS)
+
+.PHONY: test-cgroup-v2
+test-cgroup-v2: $(VENV)/.dev ## test delegated control groups, in a machine that QEMU boots (root)
+	@build/debian_packages.sh qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap
+	build/cgroup_v2_vm.sh $(WORK)/vm $(PY)
 
 .PHONY: fmt
 fmt: $(VENV)/.dev ## format and sort imports
@@ -113,7 +138,7 @@ $(WORK)/venv/.installed: $(MADE) requirements/run.txt requirements/binary.txt
 		-r requirements/run.txt -r requirements/binary.txt
 	touch $@
 
-dist/openclawmu: build/binary.py build/runtime_hook.py $(WORK)/venv/.installed models/.fetched $(SOURCES)
+dist/openclawmu: build/binary.py build/runtime_hook.py $(WORK)/venv/.installed models/.fetched $(WEB)/.made $(SOURCES)
 	@build/debian_packages.sh objcopy=binutils || true
 	$(WORK)/venv/bin/python build/binary.py --models models --work $(WORK) --output $@
 
@@ -128,7 +153,7 @@ lock: $(VENV)/.dev ## write the lock files again, with the newest releases allow
 
 .PHONY: clean
 clean: ## remove what was set up, built and fetched here
-	@rm -rf $(VENV) dist $(WORK) models bench-results
+	@rm -rf $(VENV) dist $(WORK) $(WEB) models bench-results
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -16,6 +16,7 @@ from appliance.cli.output import stdout
 from appliance.cli.parts import Setup
 from appliance.cli.serve import run
 from appliance.model.errors import AlreadyExists
+from appliance.services.tickets import LONGEST_TTL
 
 TENANT = "demo"
 # Enough to play for a day, and a limit that can be seen at work.
@@ -70,6 +71,10 @@ async def _introduce(started: Started, *, kept: Path | None) -> None:
     click.echo(
         f"Paste this into another terminal:\n\n{_CURL.format(url=started.url, token=token)}\n"
     )
+    ticket = await started.tickets.issue(OPERATOR, TENANT, ttl=LONGEST_TTL)
+    click.echo("Open a terminal in the browser (the link works once, for 15 minutes):")
+    click.echo(f"{started.url}/login?ticket={ticket.text}&next=/terminal")
+    click.echo(f"Later, sign in with the token at {started.url}/terminal\n")
     if started.new_state is not None and not started.new_state.was_given:
         click.echo(f"Admin key (shown this once):\n{started.new_state.admin_key.text}\n")
     click.echo(f"All routes: {started.url}/docs")

@@ -15,12 +15,14 @@ import click
 from appliance.cli.client import json_option
 from appliance.cli.exits import Exit
 from appliance.cli.output import print_json, stdout
+from appliance.cli.sandbox_parts import prove_isolation
 from appliance.cli.state import CONFIG, state_option
 from appliance.config.documents import LARGEST
 from appliance.config.loading import parse_config
 from appliance.config.schema import GatewayConfig
 from appliance.config.secrets import resolve
 from appliance.model.errors import ApplianceError
+from appliance.sandboxes.forwarding import forwarding
 from appliance.services.checks import (
     Finding,
     Installation,
@@ -86,6 +88,7 @@ def _look(
             config_problem=problem,
             audit_problem=_audit_problem(path / AUDIT_LOG),
             broken_tenants=dict(_broken(state)),
+            sandbox=None if config is None else prove_isolation(config.sandbox),
         )
         return Installation(
             vitals=vitals,
@@ -99,6 +102,7 @@ def _look(
             audit_findings=[str(finding) for finding in verify_state(state).findings],
             self_tests=parts,
             descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            egress_problem=_egress_problem(),
         )
 
 
@@ -113,6 +117,14 @@ def _config(path: Path) -> tuple[GatewayConfig | None, str | None]:
         return None, f"{path}: {exc.strerror}"
     except UnicodeDecodeError:
         return None, f"{path} is not UTF-8 text"
+
+
+def _egress_problem() -> str:
+    try:
+        forwarding(["true"])
+    except ApplianceError as exc:
+        return exc.detail
+    return ""
 
 
 def _audit_problem(path: Path) -> str | None:

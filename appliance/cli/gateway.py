@@ -24,6 +24,7 @@ from appliance.cli.systemd import ServiceNotifier
 from appliance.model.callers import ActorKind, Caller
 from appliance.services.last_use import LastUse
 from appliance.services.tenants import TenantService
+from appliance.services.tickets import TicketService
 from appliance.storage.state import StateDirectory
 from appliance.tenants.supervision import Task, run_contained
 from appliance.transports import hypercorn_door
@@ -43,6 +44,7 @@ class Started:
 
     url: str
     tenants: TenantService
+    tickets: TicketService
     new_state: NewState | None
 
 
@@ -61,7 +63,7 @@ async def run_gateway(setup: Setup, *, when_started: WhenStarted) -> None:
         parts = Parts(setup, state)
 
         async def announce(url: str) -> None:
-            await when_started(Started(url, parts.tenants, new_state))
+            await when_started(Started(url, parts.tenants, parts.tickets, new_state))
 
         stop = trio.Event()
         async with trio.open_nursery() as signals:
@@ -85,6 +87,8 @@ async def _serve(
         await background.start(last_use.run)
         await background.start(parts.providers.run)
         await background.start(parts.supervisor.run)
+        await parts.sandbox.prepare()
+        background.start_soon(_keep_up, "sandboxes", parts.sandbox.run)
         background.start_soon(_keep_up, "resources", parts.websocket.resources.run)
         background.start_soon(_keep_up, "websocket chores", parts.websocket.door.run)
         background.start_soon(systemd.watchdog)
@@ -100,9 +104,11 @@ async def _serve(
             systemd.stopping()
             log.info("draining")
             parts.websocket.door.shut_down()
+            parts.terminals.shut_down()
         # Every request has ended or was cancelled: nothing new can arrive.
         await parts.supervisor.drain(grace=parts.live.current.server.drain_timeout)
         await last_use.flush_all()
+        await parts.sandbox.aclose()
         log.info("stopped")
         background.cancel_scope.cancel()
 

@@ -11,6 +11,7 @@ from random import SystemRandom
 
 import appliance
 from appliance.cli.init import key_from
+from appliance.cli.sandbox_parts import SandboxFoundation, SandboxParts
 from appliance.cli.state import CONFIG
 from appliance.cli.websocket_parts import Foundation, WebSocketParts
 from appliance.config.live import LiveConfig
@@ -27,20 +28,27 @@ from appliance.providers.building import build_http_provider
 from appliance.providers.embedded import EmbeddedProvider
 from appliance.providers.provider_set import ProviderSet
 from appliance.services.access import Access
+from appliance.services.approvals import Approvals
 from appliance.services.audit import Audit
 from appliance.services.checks import Finding, Vitals, run_checks
 from appliance.services.completions import Completions
 from appliance.services.credentials import ProviderKeys
+from appliance.services.disk_usage import DiskSizes
 from appliance.services.last_use import LastUse
 from appliance.services.loop_lag import LoopLag
 from appliance.services.model_calls import ModelCalls
+from appliance.services.prompts import Prompts
 from appliance.services.rate_card import RateCard
+from appliance.services.recordings import Recordings
 from appliance.services.registry import TenantRegistry
 from appliance.services.routing import CatalogueEntry, Router
 from appliance.services.tenant_config import Overlays
 from appliance.services.tenants import TenantService
+from appliance.services.terminal_parts import TerminalParts
+from appliance.services.terminals import Terminals
 from appliance.services.tickets import TicketBook, TicketService
 from appliance.services.token_index import TokenIndex
+from appliance.services.tools.toolbox import Toolbox
 from appliance.services.turns import Turns
 from appliance.services.usage_reports import UsageReports
 from appliance.storage.audit_log import AuditLog
@@ -54,6 +62,7 @@ from appliance.tenants.supervision import RestartPolicy
 from appliance.transports.callers import Peers
 from appliance.transports.control.app import build_app
 from appliance.transports.control.collaborators import ControlServices, GatewayFacts
+from appliance.transports.control.files_door import FilesDoor
 from appliance.transports.control.table import ROUTES
 from appliance.transports.gateway import Endpoint, Gateway
 from appliance.transports.health import Health
@@ -61,6 +70,8 @@ from appliance.transports.metrics import Levels, Metrics
 from appliance.transports.openai_api.chat import ChatRoute
 from appliance.transports.openai_api.door import RawDoor
 from appliance.transports.openai_api.models import ModelsRoute
+from appliance.transports.tools_http import PATH as TOOLS_PATH
+from appliance.transports.tools_http import ToolsRoute
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +121,7 @@ class Parts:
         self._build_doors()
         self._use_config(self.live.current)
         self.live.subscribe(self._use_config)
+        self.live.subscribe(self.sandbox.use_config)
 
     def _build_services(self) -> None:
         self.providers = ProviderSet(
@@ -152,7 +164,7 @@ class Parts:
         self.metrics = Metrics(
             version=appliance.__version__,
             levels=self._levels,
-            routes=[*{route.path for route in ROUTES}, CHAT_PATH, MODELS_PATH],
+            routes=[*{route.path for route in ROUTES}, CHAT_PATH, MODELS_PATH, TOOLS_PATH],
             per_tenant=self.live.current.metrics.per_tenant,
         )
         self.calls = ModelCalls(
@@ -161,9 +173,41 @@ class Parts:
             price=self._price,
             count=self.metrics.model_call,
         )
-        self.turns = Turns(self.calls, clock=now)
+        self.toolbox = Toolbox()
+        self.approvals = Approvals(audit=self.audit, clock=now)
+        self.turns = Turns(
+            self.calls,
+            clock=now,
+            toolbox=self.toolbox,
+            prompts=Prompts(clock=now),
+            gate=self.approvals,
+        )
+        self.disk_sizes = DiskSizes(self._state, clock=now)
+        self.sandbox = SandboxParts(
+            SandboxFoundation(
+                state=self._state,
+                vault=self.vault,
+                config=lambda: self.live.current,
+                clock=now,
+                counters=self.metrics.sandboxes,
+                awake=lambda: self.supervisor.awake_tenants,
+                disk_sizes=self.disk_sizes,
+            )
+        )
+        self.sandboxes = self.sandbox.sandboxes
         self.usage = UsageReports(
             roots=self._state, currency=lambda: self.live.current.billing.currency
+        )
+        self.terminals = Terminals(
+            TerminalParts(
+                sandboxes=self.sandboxes,
+                audit=self.audit,
+                clock=now,
+                is_live=self.access.is_live,
+            ),
+            recordings=Recordings(roots=self._state, audit=self.audit),
+            awake=lambda: self.supervisor.awake_tenants,
+            wake=self.supervisor.runtime,
         )
         self.health = Health(lag=self.lag, vitals=self._vitals)
 
@@ -183,9 +227,16 @@ class Parts:
             self.turns,
             clock=now,
         )
-        control = build_app(self._control_services())
         raw: dict[str, Endpoint] = {CHAT_PATH: chat, MODELS_PATH: models, f"{MODELS_PATH}/": models}
         self.websocket = WebSocketParts(self._foundation())
+        raw[TOOLS_PATH] = ToolsRoute(door, self.supervisor, self.websocket.services.tools)
+        services = self._control_services()
+        control = FilesDoor(
+            services,
+            tenants=self.supervisor,
+            contents=self.websocket.services.workspaces,
+            framework=build_app(services),
+        )
         self.app = Gateway(raw, control, self.websocket.door)
 
     def _foundation(self) -> Foundation:
@@ -204,6 +255,11 @@ class Parts:
             router=self.router,
             calls=self.calls,
             turns=self.turns,
+            terminals=self.terminals,
+            toolbox=self.toolbox,
+            approvals=self.approvals,
+            sandboxes=self.sandboxes,
+            disk_sizes=self.disk_sizes,
             metrics=self.metrics,
             peers=self._current_peers,
             facts=self._facts,
@@ -216,6 +272,7 @@ class Parts:
         return ControlServices(
             access=self.access,
             tenants=self.tenants,
+            terminals=self.terminals,
             tickets=self.tickets,
             usage=self.usage,
             audit=self.audit,
@@ -297,6 +354,7 @@ class Parts:
                 config_problem=self.live.problem,
                 audit_problem=self.audit.problem,
                 broken_tenants=self.registry.broken,
+                sandbox=self.sandbox.proof,
             )
         )
 
@@ -322,6 +380,8 @@ class Parts:
             websocket_connections=len(self.websocket.door),
             websocket_waiting=self.websocket.door.waiting,
             gateway_requests=self.websocket.counts.by_method,
+            sandboxes=len(self.sandboxes.starts),
+            sandboxes_available=self.sandboxes.proof.holds,
         )
 
     def _facts(self) -> GatewayFacts:
@@ -334,6 +394,8 @@ class Parts:
             disk_free_bytes=self._state.free_bytes(),
             config_problem=self.live.problem,
             providers=sorted(self.live.current.providers),
+            sandbox=self.sandboxes.proof,
+            sandboxes_running=len(self.sandboxes.starts),
         )
 
     def _build_embedded(self, name: str, config: ProviderConfig) -> EmbeddedProvider:

@@ -9,11 +9,13 @@ from functools import partial
 import trio
 
 import appliance
+from appliance.cli.tool_parts import build_tools
 from appliance.config.schema import GatewayConfig
 from appliance.log import LineWriter
 from appliance.model.spending import Standing
 from appliance.services.access import Access
 from appliance.services.agents import AgentService
+from appliance.services.approvals import Approvals
 from appliance.services.audit import Audit
 from appliance.services.chat import ChatService
 from appliance.services.chat_commands import ChatCommands
@@ -30,15 +32,20 @@ from appliance.services.presence import Presence
 from appliance.services.registry import TenantRegistry
 from appliance.services.resources import Activity, ResourceMonitor
 from appliance.services.routing import CatalogueEntry, Router
+from appliance.services.sandboxes import Sandboxes
 from appliance.services.session_policy import SessionPolicy, gateway_zone
 from appliance.services.session_usage import SessionUsage
 from appliance.services.sessions import SessionService
 from appliance.services.snapshots import Snapshots
 from appliance.services.tenants import TenantService
+from appliance.services.terminals import Terminals
 from appliance.services.token_index import TokenIndex
+from appliance.services.tools.invocations import ToolInvocations
+from appliance.services.tools.toolbox import Toolbox
 from appliance.services.turns import Turns
 from appliance.services.usage_reports import UsageReports
 from appliance.services.voicewake import VoiceWake
+from appliance.services.workspace_contents import WorkspaceContents
 from appliance.storage.state import StateDirectory
 from appliance.tenants.directory import Supervisor
 from appliance.tenants.runtime import TenantRuntime
@@ -80,6 +87,11 @@ class Foundation:
     router: Router
     calls: ModelCalls
     turns: Turns
+    terminals: Terminals
+    toolbox: Toolbox
+    sandboxes: Sandboxes
+    disk_sizes: DiskSizes
+    approvals: Approvals
     metrics: Metrics
     peers: Callable[[], Peers]
     facts: Callable[[], GatewayFacts]
@@ -96,10 +108,11 @@ class WebSocketParts:
         self.policy = SessionPolicy(local_zone=gateway_zone())
         self.resources = ResourceMonitor(
             Machine(base.state.path),
-            DiskSizes(base.state, clock=base.clock),
+            base.disk_sizes,
             tenants=base.tenants,
             usage=base.usage,
             activity=self._activity,
+            sandboxes=lambda: len(base.sandboxes.starts),
             clock=base.clock,
         )
         self.logs = LogBook()
@@ -112,16 +125,31 @@ class WebSocketParts:
     def _build_services(self) -> RpcServices:
         base = self._base
         compactor = Compactor(base.calls, clock=base.clock)
-        return RpcServices(
-            agents=AgentService(base.tenants, gateway=base.config, audit=base.audit),
-            audit=base.audit,
-            chat=ChatService(
-                ChatTurns(base.turns, compactor, clock=base.clock),
-                ChatCommands(base.router, clock=base.clock),
-                ChatNotes(clock=base.clock),
-                self.policy,
+        chat = ChatService(
+            ChatTurns(base.turns, compactor, clock=base.clock),
+            ChatCommands(base.router, clock=base.clock),
+            ChatNotes(clock=base.clock),
+            self.policy,
+            clock=base.clock,
+        )
+        sessions = SessionService(
+            policy=self.policy, router=base.router, compaction=compactor, clock=base.clock
+        )
+        agents = AgentService(base.tenants, gateway=base.config, audit=base.audit)
+        base.toolbox.add(
+            *build_tools(
+                sandboxes=base.sandboxes,
+                approvals=base.approvals,
+                chat=chat,
+                listings=sessions.listing,
                 clock=base.clock,
-            ),
+            )
+        )
+        return RpcServices(
+            agents=agents,
+            approvals=base.approvals,
+            audit=base.audit,
+            chat=chat,
             devices=DeviceService(base.index, audit=base.audit, clock=base.clock),
             logs=self.logs,
             nodes=NodeService(audit=base.audit, clock=base.clock),
@@ -129,9 +157,7 @@ class WebSocketParts:
             resources=self.resources,
             router=base.router,
             session_usage=SessionUsage(currency=lambda: base.config().billing.currency),
-            sessions=SessionService(
-                policy=self.policy, router=base.router, compaction=compactor, clock=base.clock
-            ),
+            sessions=sessions,
             snapshots=Snapshots(
                 router=base.router,
                 facts=base.facts,
@@ -139,8 +165,11 @@ class WebSocketParts:
                 version=appliance.__version__,
             ),
             tenants=base.tenants,
+            terminals=base.terminals,
+            tools=ToolInvocations(base.toolbox, gate=base.approvals, clock=base.clock),
             usage=base.usage,
             voicewake=VoiceWake(audit=base.audit),
+            workspaces=WorkspaceContents(agents=agents, audit=base.audit),
             config=base.config,
             catalogue=base.catalogue,
             clock=base.clock,

@@ -189,6 +189,21 @@ class TicketService:
             self._access.cookie(tenant, session.id), tenant, session.id, expires_at
         )
 
+    async def end(self, caller: Caller) -> None:
+        """Log out: end the browser session that ``caller`` is, and the sessions it opened.
+
+        What runs with them ends within the second in which running work is
+        held against the valid tokens. Raises ``InvalidRequest`` for a caller
+        who is no browser session.
+        """
+        tenant = caller.require_tenant()
+        async with self._registry.changing(tenant) as record:
+            session = record.token(caller.credential)
+            if session is None or not rules.is_session(session):
+                raise InvalidRequest("only a browser session logs out; revoke a token instead")
+            async with self._audit.action(caller, "logout", tenant=tenant, target=session.id):
+                await self._registry.write(rules.without_token(record, session.id))
+
 
 def _scopes(caller: Caller, tenant: str, wanted: Iterable[Scope | str] | None) -> frozenset[Scope]:
     """What a ticket may grant: what is asked for, if the caller has it; else all the caller has."""

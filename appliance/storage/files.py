@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 
@@ -37,16 +37,19 @@ def full_disk_reported() -> Iterator[None]:
         raise
 
 
-def replace_file(directory_fd: int, name: str, data: bytes, *, mode: int = 0o600) -> None:
+def replace_file(
+    directory_fd: int, name: str, data: bytes, *, mode: int = 0o600, owner: int | None = None
+) -> None:
     """Make ``data`` the content of ``name``, durably, or change nothing.
 
+    The file becomes that of ``owner`` (user and group), None for whoever we are.
     Raises :exc:`DiskFull` or another :exc:`OSError`; the old content is intact
     then and the temp file gone.
     """
     temporary = f".openclaw-{_RUN}-{next(_numbers)}.tmp"
     with full_disk_reported():
         try:
-            _write_new(directory_fd, temporary, data, mode)
+            _write_new(directory_fd, temporary, data, mode, owner)
             os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
         except BaseException:
             with suppress(OSError):
@@ -64,8 +67,10 @@ def remove_leftovers(directory_fd: int) -> int:
     return len(left)
 
 
-def remove_tree(parent_fd: int, name: str) -> None:
+def remove_tree(parent_fd: int, name: str, *, step: Callable[[], None] = lambda: None) -> None:
     """Remove ``name`` and all below it, following no link, however deep it is.
+
+    ``step`` is called between pieces of the work; what it raises ends it.
 
     Whoever made the tree may have nested it deeper than our stack, or our
     limit of open files, and closed directories to us. So a directory found
@@ -78,16 +83,19 @@ def remove_tree(parent_fd: int, name: str) -> None:
     try:
         while names := _some_names(top):
             for entry in names:
-                _remove_below(top, entry)
+                step()
+                _remove_below(top, entry, step)
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=parent_fd)
 
 
-def _write_new(directory_fd: int, name: str, data: bytes, mode: int) -> None:
+def _write_new(directory_fd: int, name: str, data: bytes, mode: int, owner: int | None) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, mode, dir_fd=directory_fd)
     try:
+        if owner is not None:
+            os.fchown(fd, owner, owner)  # first, because it takes set-id bits away
         os.fchmod(fd, mode)  # whatever the umask says
         view = memoryview(data)
         while view:
@@ -97,13 +105,14 @@ def _write_new(directory_fd: int, name: str, data: bytes, mode: int) -> None:
         os.close(fd)
 
 
-def _remove_below(top: int, name: str) -> None:
+def _remove_below(top: int, name: str, step: Callable[[], None]) -> None:
     if not _is_directory(top, name):
         os.unlink(name, dir_fd=top)
         return
     directory = _open_directory(top, name)
     try:
         while names := _some_names(directory):
+            step()
             for entry in names:
                 if _is_directory(directory, entry):
                     # Moving a directory writes its "..", which it must allow.

@@ -19,6 +19,7 @@ from appliance.model.usage import TokenUsage
 from appliance.storage.connection import Connection, DatabaseRoot
 from appliance.storage.database import Database
 from appliance.storage.ledger_schema import SCHEMA
+from appliance.storage.sandbox_entries import SandboxEntry, insert
 
 FILE = "ledger/ledger.sqlite"
 
@@ -62,7 +63,7 @@ WHERE NOT EXISTS (SELECT 1 FROM entries AS e WHERE e.id = r.id) ORDER BY id
 """
 _FOLD = """
 INSERT INTO hours (hour, first_id, last_id, calls, tokens, cost_nano)
-SELECT hour, min(id), max(id), count(*) FILTER (WHERE corrects IS NULL),
+SELECT hour, min(id), max(id), count(*) FILTER (WHERE corrects IS NULL AND kind <> 'sandbox'),
        sum(tokens), coalesce(sum(cost_nano), 0)
 FROM entries WHERE id > ? AND id <= ? GROUP BY hour
 ON CONFLICT (hour) DO UPDATE SET
@@ -75,13 +76,13 @@ SELECT coalesce(sum(calls), 0), coalesce(sum(tokens), 0), coalesce(sum(cost_nano
 FROM hours WHERE hour >= ? AND hour < ?
 """
 _SUM_NEWER = """
-SELECT count(*) FILTER (WHERE corrects IS NULL), coalesce(sum(tokens), 0),
-       coalesce(sum(cost_nano), 0)
+SELECT count(*) FILTER (WHERE corrects IS NULL AND kind <> 'sandbox'),
+       coalesce(sum(tokens), 0), coalesce(sum(cost_nano), 0)
 FROM entries WHERE id > ? AND ts_ns >= ? AND ts_ns < ?
 """
 _RECENT = """
 SELECT min(ts_ns), max(ts_ns), count(*), sum(tokens) FROM entries_in_period
-WHERE corrects IS NULL GROUP BY ts_ns / 1000000000 ORDER BY 1
+WHERE corrects IS NULL AND kind <> 'sandbox' GROUP BY ts_ns / 1000000000 ORDER BY 1
 """
 # Put before a query, it gives it ``entries_in_period``: entries with
 # ``:start <= ts_ns < :end``, found through two ranges of the primary key, that
@@ -211,6 +212,13 @@ class LedgerStore:
 
         self._database.write(insert)
         self._since_fold += len(rows)
+
+    def record_sandbox(self, entry: SandboxEntry, *, currency: str) -> None:
+        """Write down what a sandbox used, after the fact."""
+        number = self._last_id + 1
+        self._database.write(lambda tx: insert(tx, number, entry, currency=currency))
+        self._last_id = number
+        self._since_fold += 1
 
     def correct(self, entry_id: int, *, now_ns: int, cost_nano: int, note: str) -> bool:
         """Add ``cost_nano`` (mostly negative) to what entry ``entry_id`` cost, dated now.

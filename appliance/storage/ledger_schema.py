@@ -3,7 +3,8 @@
 ``entries`` is append-only, by triggers: a mistake is put right with a further
 entry that names the one it corrects. An entry has the id of its reservation,
 so the table itself refuses to settle a call twice. A reservation without an
-entry is a call under way or, after a crash, one that was.
+entry is a call under way or, after a crash, one that was. Entries of kind
+``sandbox`` have no reservation and are no calls.
 """
 
 from appliance.storage.migrations import Schema
@@ -90,6 +91,11 @@ SCHEMA = Schema(
             upto INTEGER NOT NULL           -- the entries up to this id are in hours
         ) STRICT;
         INSERT INTO folded VALUES (1, 0);
+        """,
+        """
+        ALTER TABLE entries ADD COLUMN sandbox_cpu_ms    INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE entries ADD COLUMN peak_memory_bytes INTEGER;  -- NULL: nobody counted
+        ALTER TABLE entries ADD COLUMN egress_bytes      INTEGER NOT NULL DEFAULT 0;
         """,
     ),
 )

@@ -35,13 +35,15 @@ SELECT session, coalesce(agent, ''), coalesce(channel, ''), provider, model,
        max(settled_ns - ts_ns) FILTER (WHERE outcome = 'ok'),
        count(*) FILTER (WHERE outcome = 'ok')
 FROM entries_in_period
-WHERE session IS NOT NULL AND currency = :currency AND (:session = '' OR session = :session)
+WHERE session IS NOT NULL AND kind <> 'sandbox' AND currency = :currency
+    AND (:session = '' OR session = :session)
 GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 6, 1, 4, 5 LIMIT :most
 """
 _CALLS = """
 SELECT ts_ns, input_tokens, output_tokens + reasoning_tokens, cache_read_tokens,
        cache_write_tokens, coalesce(cost_nano, 0), request_id
-FROM entries WHERE session = :session AND ts_ns >= :start AND currency = :currency
+FROM entries
+WHERE session = :session AND kind <> 'sandbox' AND ts_ns >= :start AND currency = :currency
 ORDER BY id DESC LIMIT :most
 """
 _SAID = """

@@ -12,6 +12,7 @@ from appliance.storage.ledger_schema import SCHEMA
 from appliance.storage.migrations import check
 
 MOST_ROWS = 100_000  # of one tenant's report
+_WITH_CPU = 2  # the schema that has sandbox_cpu_ms
 
 
 class Granularity(StrEnum):
@@ -44,11 +45,12 @@ _GROUPS = {
 }
 _SUMS = """
     currency,
-    count(*) FILTER (WHERE corrects IS NULL),
+    count(*) FILTER (WHERE corrects IS NULL AND kind <> 'sandbox'),
     count(*) FILTER (WHERE corrects IS NULL AND cost_nano IS NULL),
     coalesce(sum(estimated), 0),
     sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
-    sum(reasoning_tokens), sum(tool_calls), sum(sandbox_ms), coalesce(sum(cost_nano), 0)
+    sum(reasoning_tokens), sum(tool_calls), sum(sandbox_ms), coalesce(sum(cost_nano), 0),
+    {cpu}
 FROM entries_in_period GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most
 """
 
@@ -70,6 +72,7 @@ class UsageRow(msgspec.Struct, array_like=True, frozen=True):
     tool_calls: int
     sandbox_ms: int
     cost_nano: int
+    sandbox_cpu_ms: int = 0
 
 
 async def read_usage(
@@ -109,5 +112,7 @@ async def read_usage(
 
 def _rows(connection: Connection, query: str, values: dict[str, int]) -> list[UsageRow]:
     connection.execute("PRAGMA query_only = ON")
-    check(connection, SCHEMA)
+    # A tenant that sleeps since before the last upgrade has not got every column.
+    cpu = "sum(sandbox_cpu_ms)" if check(connection, SCHEMA) >= _WITH_CPU else "0"
+    query = query.format(cpu=cpu)
     return msgspec.convert(connection.execute(query, values).fetchall(), list[UsageRow])

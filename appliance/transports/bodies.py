@@ -32,7 +32,7 @@ async def read_body(
     """
     for name, value in headers:
         if name == b"content-length" and len(value) <= 20 and int(value) > limit:
-            await _drain(receive)
+            await drain(receive)
             raise body_too_large(limit)
     with trio.CancelScope(deadline=trio.current_time() + patience):
         return await _read(receive, limit)
@@ -50,14 +50,15 @@ async def _read(receive: Receive, limit: int) -> bytes:
         if body:
             size += len(body)
             if size > limit:
-                await _drain(receive)
+                await drain(receive)
                 raise body_too_large(limit)
             parts.append(body)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _drain(receive: Receive) -> None:
+async def drain(receive: Receive) -> None:
+    """Listen for a while to what a refused sender still has to say."""
     size = 0
     with trio.move_on_after(_DRAIN_SECONDS):
         while size < _DRAIN_BYTES:

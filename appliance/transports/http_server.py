@@ -3,7 +3,7 @@
 import time
 from email.utils import formatdate
 
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 
 from appliance.config.schema import ServerConfig
 
@@ -15,6 +15,14 @@ class GatewayConfig(Config):
     """Hypercorn's settings, with a ``date`` header that is written once a second."""
 
     _dated = (0, b"")
+
+    def create_sockets(self) -> Sockets:
+        # For workers, which we have none of, Hypercorn lets every child process inherit its
+        # listening sockets: a sandbox could accept the requests of other tenants.
+        sockets = super().create_sockets()
+        for listening in (*sockets.secure_sockets, *sockets.insecure_sockets):
+            listening.set_inheritable(False)
+        return sockets
 
     def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
         if self.include_server_header or self.alt_svc_headers:

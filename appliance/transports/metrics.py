@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from appliance.model.money import NANO
 from appliance.model.spending import OutcomeStatus
 from appliance.model.usage import TokenUsage
+from appliance.transports.sandbox_metrics import SandboxMetrics
 
 PREFIX = "openclawmu"
 
@@ -46,6 +47,8 @@ class Levels:
     websocket_connections: int = 0
     websocket_waiting: int = 0
     gateway_requests: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    sandboxes: int = 0
+    sandboxes_available: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class Metrics:
         self._handshakes = self._counter(
             "websocket_handshakes", "WebSocket handshakes, by how they ended.", ["outcome"]
         )
+        self.sandboxes = SandboxMetrics(self._registry)
         self._tenants = _PerTenant(self._registry) if per_tenant else None
         self._series: dict[tuple[str, str, int], _Series] = {}
         self._registry.register(_Scraped(version, levels))
@@ -225,6 +229,12 @@ class _Scraped(Collector):
         connections.add_metric(["connected"], now.websocket_connections)
         connections.add_metric(["waiting"], now.websocket_waiting)
         yield connections
+        yield _gauge("sandboxes", "Sandboxes that run now.", now.sandboxes)
+        yield _gauge(
+            "sandbox_available",
+            "Whether the isolation holds, so that commands are run (1), or not (0).",
+            float(now.sandboxes_available),
+        )
         requests = CounterMetricFamily(
             f"{PREFIX}_gateway_requests",
             "Requests to the Gateway's methods, by method and how they ended.",

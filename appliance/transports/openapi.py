@@ -146,6 +146,9 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     if route.takes_body:
         schema = {"type": "object"} if get_origin(route.body) else schemas.of(route.body)
         operation["requestBody"] = {"content": {JSON: {"schema": schema}}}
+    if route.uploads:
+        file = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"content": {"application/octet-stream": file}}
     for status in statuses(route):
         operation["responses"].setdefault(str(status), {"$ref": "#/components/responses/Problem"})
     return operation

@@ -49,6 +49,7 @@ STATUS_OF_CODE: Mapping[str, HTTPStatus] = {
     "malformed-body": HTTPStatus.BAD_REQUEST,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "slow-body": HTTPStatus.REQUEST_TIMEOUT,
+    "range-not-satisfiable": HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
 }
 
 
@@ -57,6 +58,14 @@ class MalformedBody(InvalidRequest):
 
     code = "malformed-body"
     title = "The body cannot be read"
+
+
+class RangeUnsatisfiable(InvalidRequest):
+    code = "range-not-satisfiable"
+    title = "The range lies outside of the file"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the file has {size} bytes", size=size)
 
 
 class SlowBody(InvalidRequest):
@@ -145,6 +154,8 @@ def _headers(error: ApplianceError, status: HTTPStatus) -> dict[str, str]:
         headers["www-authenticate"] = 'Bearer realm="openclawmu"'
     if error.retry_after is not None:
         headers["retry-after"] = str(_whole_seconds(error.retry_after))
+    if isinstance(error, RangeUnsatisfiable):
+        headers["content-range"] = f"bytes */{error.facts['size']}"
     if isinstance(error, MethodNotAllowed) and "allow" in error.facts:
         headers["allow"] = str(error.facts["allow"])
     return headers

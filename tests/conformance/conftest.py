@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.browser import PROGRAMS
+from tests.browser import PROGRAMS
 from tests.conformance.clients import FOLDER_VARIABLE, PROTOCOL_3, RELEASES, Cli, Clients
 from tests.conformance.commands import MARK
 from tests.system.conftest import CONFIG

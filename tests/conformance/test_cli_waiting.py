@@ -66,18 +66,6 @@ def test_nothing_can_be_woken_yet(cli: Cli) -> None:
     assert f"wake {UNAVAILABLE}" in refusal(cli, "system", "event", "--text", "hi", "--mode", "now")
 
 
-@command("approvals get --gateway", comes_with="sandboxed tools")
-def test_there_are_no_approvals_to_show(cli: Cli) -> None:
-    assert f"exec.approvals.get {UNAVAILABLE}" in refusal(cli, "approvals", "get", "--gateway")
-
-
-@command("approvals allowlist --gateway", comes_with="sandboxed tools")
-def test_there_is_no_list_of_allowed_programs(cli: Cli) -> None:
-    arguments = ("approvals", "allowlist", "add", "--gateway", "/bin/ls")
-
-    assert f"exec.approvals.get {UNAVAILABLE}" in refusal(cli, *arguments)
-
-
 @command("skills list", releases=(PROTOCOL_4,), comes_with="skills")
 def test_there_are_no_skills_to_list(cli: Cli) -> None:
     assert f"skills.status {UNAVAILABLE}" in refusal(cli, "skills", "list", "--json")

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 import trio
 
-from tests.conformance.browser import Page, browser_page
+from tests.browser import Page, browser_page
 from tests.conformance.clients import PROTOCOL_3, RELEASES, Clients
 from tests.conformance.control_ui import serving
 from tests.system.processes import Gateway

@@ -12,7 +12,7 @@ MANUAL = HERE.parent.parent / "docs" / "clients.md"
 ROW = re.compile(r"^\| `([a-z-][a-z -]*)` \| (.+) \| (.+) \|$", re.MULTILINE)
 LOCAL = "reads its own files"
 
-SUITES = ("agent", "looking", "pairing", "waiting")
+SUITES = ("agent", "approvals", "looking", "pairing", "waiting")
 
 
 def covered() -> list[Covered]:

@@ -53,7 +53,7 @@ class Gateway:
         self.tenants = started.tenants
         self.state_dir = state_dir
         self.config = config
-        self.http = httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=10)
+        self.http = httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=60)
 
     def headers(self, credential: str, **more: str) -> dict[str, str]:
         return {"authorization": f"Bearer {credential}", **more}
@@ -69,6 +69,23 @@ class Gateway:
         return await self.http.post(
             "/v1/chat/completions", json=body, headers=self.headers(tenant.token, **headers)
         )
+
+    async def configure(self, tenant: Tenant, overlay: Mapping[str, Any]) -> None:
+        answer = await self.http.patch(
+            f"/v1/tenants/{tenant.id}/config", json=overlay, headers=self.headers(tenant.token)
+        )
+        assert answer.status_code == 200, answer.text
+
+    async def sandbox_proved(self) -> None:
+        """Wait until the self-test of the isolation has ended well."""
+        with trio.fail_after(30):
+            while True:
+                answer = await self.http.get("/v1/status", headers=self.headers(ADMIN_KEY))
+                sandbox = answer.json()["sandbox"]
+                if sandbox["backend"]:
+                    assert not sandbox["problem"], sandbox
+                    return
+                await trio.sleep(0.05)
 
     async def usage(self, tenant: Tenant) -> dict[str, Any]:
         answer = await self.http.get(

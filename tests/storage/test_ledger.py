@@ -95,7 +95,7 @@ class TestEntries:
             INSERT OR REPLACE INTO entries
             SELECT id, ts_ns, settled_ns, request_id, kind, route, provider, model, agent, session,
                    channel, token_id, tags, 0, 0, 0, 0, 0, 0, 0, 0, currency, price, 0, outcome,
-                   NULL, NULL, NULL
+                   NULL, NULL, NULL, 0, NULL, 0
             FROM entries
             """,
         ],

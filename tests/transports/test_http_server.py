@@ -33,6 +33,22 @@ def test_a_certificate_makes_it_tls() -> None:
     assert (config.certfile, config.keyfile) == (str(Path(tls.cert)), str(Path(tls.key)))
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_no_child_process_inherits_what_the_gateway_listens_on(
+    tmp_path: Path, *, tls: bool
+) -> None:
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).touch()
+    files = TlsConfig(cert=str(tmp_path / "cert.pem"), key=str(tmp_path / "key.pem"))
+    server = ServerConfig(tls=files if tls else None)
+
+    sockets = hypercorn_config(server, bind="127.0.0.1:0").create_sockets()
+
+    (listening,) = sockets.secure_sockets if tls else sockets.insecure_sockets
+    with listening:
+        assert not listening.get_inheritable()
+
+
 def test_an_answer_has_a_date_and_does_not_name_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,7 +1,7 @@
 """What the control plane is given to work with. Nothing in it is global."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -9,7 +9,9 @@ from appliance.config.schema import GatewayConfig
 from appliance.model.audit import AuditEntry
 from appliance.model.callers import Caller
 from appliance.model.spending import Standing
+from appliance.sandboxes.base import Proof
 from appliance.services.tenants import TenantService
+from appliance.services.terminals import Terminals
 from appliance.services.usage_reports import UsageTable
 from appliance.transports.callers import Authenticator, Peers
 from appliance.transports.health import Readiness
@@ -46,6 +48,9 @@ class Tickets(Protocol):
         self, text: str, *, tenant: str | None, request_id: str, ip: str
     ) -> OpenedSession:
         """Use the ticket up. Raises ``TicketRejected``."""
+
+    async def end(self, caller: Caller) -> None:
+        """End the session that ``caller`` is. Raises ``InvalidRequest`` if it is none."""
 
 
 class AuditTrail(Protocol):
@@ -113,12 +118,15 @@ class GatewayFacts:
     disk_free_bytes: int
     config_problem: str | None
     providers: Sequence[str]
+    sandbox: Proof = field(default_factory=lambda: Proof(backend=""))
+    sandboxes_running: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlServices:
     access: LiveAuthenticator
     tenants: TenantService
+    terminals: Terminals
     tickets: Tickets
     usage: UsageReports
     audit: AuditTrail

@@ -28,7 +28,7 @@ from appliance.transports.callers import (
 from appliance.transports.control.admission import Admission
 from appliance.transports.control.call import Call
 from appliance.transports.control.collaborators import ControlServices
-from appliance.transports.control.route import Answer, Route
+from appliance.transports.control.route import Answer, Refusal, Route
 from appliance.transports.schemas.base import Body, View
 from appliance.transports.schemas.decoding import read_query, read_struct
 
@@ -59,10 +59,12 @@ class ControlDoor:
         try:
             answer = await self._handle(route, request, presented, parameters)
         except Exception as error:  # noqa: BLE001 - the edge: problem_of logs what nobody foresaw
-            return self.refuse(request, error)
+            return self.refuse(request, error, shown=route.refusal)
         return _response(request, answer, answer.status or route.status)
 
-    def refuse(self, request: Request, error: BaseException) -> Response:
+    def refuse(
+        self, request: Request, error: BaseException, *, shown: Refusal | None = None
+    ) -> Response:
         """Render a failure, of a handler or of the framework before it found one."""
         if isinstance(error, HTTPException):
             error = (
@@ -75,6 +77,8 @@ class ControlDoor:
         if expected is not None:
             self._services.metrics.refused(expected.code)
         problem = problems.problem_of(error, request_id=request_id_of(_scope(request)))
+        if shown is not None:
+            return _response(request, shown(problem, _scope(request)), int(problem.status))
         answer = Answer(
             problem.encode(), media_type=problems.MEDIA_TYPE, headers=dict(problem.headers)
         )
@@ -110,7 +114,7 @@ class ControlDoor:
         self, route: Route, request: Request, presented: Presented, parameters: Mapping[str, str]
     ) -> Answer:
         scope = _scope(request)
-        _require_plain(scope)
+        require_plain(scope)
         tenant = parameters.get("id", "")
         caller = self._admission.admit(route, scope, presented, tenant=tenant)
         scope[_TENANT] = tenant or (None if caller is None else caller.tenant)
@@ -134,7 +138,7 @@ class ControlDoor:
             return _as_answer(await _run(route, call))
 
 
-def _require_plain(scope: Mapping[str, Any]) -> None:
+def require_plain(scope: Mapping[str, Any]) -> None:
     """Refuse a second spelling of a path, which a proxy's rules would not recognise.
 
     The framework drops slashes in front and gets its path decoded: to it,

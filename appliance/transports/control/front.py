@@ -40,4 +40,15 @@ ROUTES = (
         handler=None,
         scope=None,
     ),
+    Route(
+        name="tools.invoke",
+        method="POST",
+        path="/tools/invoke",
+        who=Who.TENANT,
+        summary="Run one tool, as far as the tenant's policy allows it over HTTP",
+        handler=None,
+        scope=Scope.CHAT,
+        body=dict[str, Any],
+        failures=(400, 404, 405, 413, 503),
+    ),
 )

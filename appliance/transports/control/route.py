@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from appliance.model.tokens import Scope
+from appliance.transports.problems import Problem
 from appliance.transports.schemas.base import NoBody, NoQuery, Query, View
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Answer:
 
 
 Handler = Callable[["Call[Any, Any]"], Awaitable[View | Answer | None]]
+Refusal = Callable[[Problem, Mapping[str, Any]], Answer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,8 @@ class Route:
     status: int = 200
     failures: tuple[int, ...] = ()  # beyond those that follow from the rest
     produces: tuple[str, ...] = (JSON,)
+    uploads: bool = False  # the body is a file, whatever it holds
+    refusal: Refusal | None = None  # how a page shows a failure; None: as problem details
 
     @property
     def takes_body(self) -> bool:

@@ -5,7 +5,12 @@ from appliance.transports.control.call import Call
 from appliance.transports.control.collaborators import ControlServices
 from appliance.transports.control.route import Route, Who
 from appliance.transports.schemas.base import NoBody, NoQuery
-from appliance.transports.schemas.status import GatewayStatus, TenantCounts, TenantStatus
+from appliance.transports.schemas.status import (
+    GatewayStatus,
+    SandboxStatus,
+    TenantCounts,
+    TenantStatus,
+)
 
 
 async def status(call: Call[NoBody, NoQuery]) -> GatewayStatus | TenantStatus:
@@ -35,6 +40,7 @@ def gateway_status(services: ControlServices) -> GatewayStatus:
         disk_free_bytes=facts.disk_free_bytes,
         config_problem=facts.config_problem,
         providers=facts.providers,
+        sandbox=SandboxStatus.of(facts.sandbox, running=facts.sandboxes_running),
     )
 
 

@@ -10,12 +10,15 @@ from appliance.transports.control import (
     status,
     tenant_config,
     tenants,
+    terminals,
     tickets,
     tokens,
     usage,
+    workspace,
 )
 from appliance.transports.control.documents import with_documents
 from appliance.transports.control.route import Route
+from appliance.transports.web import routes as web
 
 ROUTES: tuple[Route, ...] = with_documents(
     (
@@ -26,10 +29,13 @@ ROUTES: tuple[Route, ...] = with_documents(
         *tenant_config.ROUTES,
         *quotas.ROUTES,
         *usage.ROUTES,
+        *terminals.ROUTES,
+        *workspace.ROUTES,
         *credentials.ROUTES,
         *audit.ROUTES,
         *status.ROUTES,
         *internal.ROUTES,
+        *web.ROUTES,
         *site.ROUTES,
     )
 )

@@ -49,6 +49,12 @@ async def login(call: Call[NoBody, LoginQuery]) -> Answer:
     return page("Logged in", text, headers=headers)
 
 
+async def logout(call: Call[NoBody, NoQuery]) -> Answer:
+    await call.services.tickets.end(call.caller)
+    now = call.services.clock()
+    return Answer(b"", headers={"set-cookie": _cookie("", now, now=now, secure=call.secure)})
+
+
 def _own_path(text: str) -> str:
     if _OWN_PATH.fullmatch(text) is None:
         raise InvalidRequest.at("next", "is not a path of this gateway", "such as /chat")
@@ -87,5 +93,16 @@ ROUTES = (
         query=LoginQuery,
         failures=(401,),
         produces=(HTML,),
+    ),
+    Route(
+        name="tickets.logout",
+        method="POST",
+        path="/logout",
+        who=Who.TENANT,
+        summary="End this browser's session, and whatever it opened",
+        handler=logout,
+        scope=None,
+        status=204,
+        failures=(422,),
     ),
 )

@@ -81,6 +81,7 @@ def _counted(sums: UsageSums) -> dict[str, Any]:
         "cost": format_amount(sums.cost_nano),
         "unpriced_requests": sums.unpriced_requests,
         "estimated_requests": sums.estimated_requests,
+        "sandbox_cpu_ms": sums.sandbox_cpu_ms,
     }
 
 

@@ -9,7 +9,7 @@ from appliance.model.operator_scopes import OperatorScope
 from appliance.model.session_keys import DEFAULT_AGENT
 from appliance.model.tokens import Scope
 from appliance.services.agents import AgentChanges, require_workspace
-from appliance.services.workspace_files import workspace_of
+from appliance.services.workspaces import workspace_of
 from appliance.transports.rpc.agents_shapes import (
     AgentsCreateParams,
     AgentsCreateResult,

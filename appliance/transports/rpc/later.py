@@ -15,7 +15,6 @@ from appliance.model.tokens import Scope
 from appliance.transports.rpc.fields import (
     AgentIdText,
     FileNameText,
-    IdempotencyKey,
     RunIdText,
     SessionKeyText,
     TenantIdText,
@@ -44,30 +43,6 @@ class Anything(Params, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """Settled when the engine arrives."""
 
 
-# -- terminal ----------------------------------------------------------------
-
-
-class TerminalSpawnParams(Params, frozen=True, kw_only=True):
-    cols: Annotated[int, Meta(ge=1, le=1000)] = 80
-    rows: Annotated[int, Meta(ge=1, le=1000)] = 24
-    cwd: Annotated[str, Meta(max_length=4096)] | None = None
-    command: Annotated[str, Meta(max_length=4096)] | None = None
-    env: dict[str, str] | None = None
-
-
-class TerminalParams(Params, frozen=True, kw_only=True):
-    terminal_id: Word
-
-
-class TerminalWriteParams(TerminalParams, frozen=True, kw_only=True):
-    data: Text
-
-
-class TerminalResizeParams(TerminalParams, frozen=True, kw_only=True):
-    cols: Annotated[int, Meta(ge=1, le=1000)]
-    rows: Annotated[int, Meta(ge=1, le=1000)]
-
-
 # -- backups -----------------------------------------------------------------
 
 
@@ -80,34 +55,6 @@ class RestoreParams(BackupParams, frozen=True, kw_only=True):
 
 
 # -- agents, tools, skills, memory -------------------------------------------
-
-
-class WorkspaceListParams(Params, frozen=True, kw_only=True):
-    agent_id: AgentIdText
-    path: Annotated[str, Meta(max_length=4096)] | None = None
-    offset: Annotated[int, Meta(ge=0)] = 0
-    limit: Annotated[int, Meta(ge=1)] | None = None
-
-
-class WorkspaceGetParams(Params, frozen=True, kw_only=True):
-    agent_id: AgentIdText
-    path: Annotated[str, Meta(min_length=1, max_length=4096)]
-
-
-class ToolsCatalogParams(OfAgent, frozen=True, kw_only=True):
-    include_plugins: bool = False
-
-
-class ToolsEffectiveParams(OfAgent, frozen=True, kw_only=True):
-    session_key: SessionKeyText
-
-
-class ToolsInvokeParams(OfSession, frozen=True, kw_only=True):
-    name: Word
-    args: dict[str, Any] | None = None
-    confirm: bool = False
-    idempotency_key: IdempotencyKey | None = None
-    conversation_read_origin: Literal["direct-operator"] | None = None
 
 
 class SkillsSearchParams(Params, frozen=True, kw_only=True):
@@ -276,17 +223,7 @@ def _later(needs: Scope, *entries: Entry, who: Who = Who.TENANT) -> Iterable[Met
 
 METHODS: tuple[Method, ...] = (
     *_later(
-        Scope.TERMINAL,
-        ("terminal.spawn", _WRITE, TerminalSpawnParams, "Open a terminal in the sandbox"),
-        ("terminal.write", _WRITE, TerminalWriteParams, "Type into a terminal"),
-        ("terminal.resize", _WRITE, TerminalResizeParams, "Change a terminal's size"),
-        ("terminal.close", _WRITE, TerminalParams, "Close a terminal"),
-        ("terminal.list", _READ, NoParams, "List the terminals"),
-    ),
-    *_later(
         Scope.READ,
-        ("agents.workspace.list", _READ, WorkspaceListParams, "List an agent's workspace"),
-        ("agents.workspace.get", _READ, WorkspaceGetParams, "Read a file of a workspace"),
         ("artifacts.list", _READ, ArtifactsListParams, "List what agents made"),
         ("artifacts.get", _READ, ArtifactParams, "Describe something an agent made"),
         ("artifacts.download", _READ, ArtifactParams, "Fetch something an agent made"),
@@ -302,8 +239,6 @@ METHODS: tuple[Method, ...] = (
         ("tasks.list", _READ, TasksListParams, "List background tasks"),
         ("tasks.get", _READ, TaskParams, "Show a background task"),
         ("tenants.backups.list", _READ, BackupParams, "List the backups of a tenant"),
-        ("tools.catalog", _READ, ToolsCatalogParams, "List the tools there are"),
-        ("tools.effective", _READ, ToolsEffectiveParams, "List the tools of a session"),
         ("tts.status", _READ, NoParams, "Show the settings of speech"),
         ("tts.providers", _READ, NoParams, "List who can speak"),
         ("tts.personas", _READ, NoParams, "List the voices"),
@@ -312,7 +247,6 @@ METHODS: tuple[Method, ...] = (
         Scope.CHAT,
         ("tasks.cancel", _WRITE, TasksCancelParams, "Stop a background task"),
         ("talk.mode", _WRITE, TalkModeParams, "Turn talk mode on or off"),
-        ("tools.invoke", _WRITE, ToolsInvokeParams, "Run a tool"),
         ("tts.convert", _WRITE, TtsConvertParams, "Turn text into a sound file"),
         ("tts.speak", _WRITE, TtsSpeakParams, "Turn text into sound"),
     ),

@@ -7,6 +7,7 @@ from datetime import datetime
 from appliance.config.schema import GatewayConfig
 from appliance.model.spending import Standing
 from appliance.services.agents import AgentService
+from appliance.services.approvals import Approvals
 from appliance.services.audit import Audit
 from appliance.services.chat import ChatService
 from appliance.services.devices import DeviceService
@@ -19,8 +20,11 @@ from appliance.services.session_usage import SessionUsage
 from appliance.services.sessions import SessionService
 from appliance.services.snapshots import Snapshots
 from appliance.services.tenants import TenantService
+from appliance.services.terminals import Terminals
+from appliance.services.tools.invocations import ToolInvocations
 from appliance.services.usage_reports import UsageReports
 from appliance.services.voicewake import VoiceWake
+from appliance.services.workspace_contents import WorkspaceContents
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.control.collaborators import GatewayFacts
 
@@ -28,6 +32,7 @@ from appliance.transports.control.collaborators import GatewayFacts
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpcServices:
     agents: AgentService
+    approvals: Approvals
     audit: Audit
     chat: ChatService
     devices: DeviceService
@@ -40,8 +45,11 @@ class RpcServices:
     sessions: SessionService
     snapshots: Snapshots
     tenants: TenantService
+    terminals: Terminals
+    tools: ToolInvocations
     usage: UsageReports
     voicewake: VoiceWake
+    workspaces: WorkspaceContents
     config: Callable[[], GatewayConfig]
     catalogue: Callable[[TenantRuntime], Awaitable[Sequence[CatalogueEntry]]]
     clock: Callable[[], datetime]

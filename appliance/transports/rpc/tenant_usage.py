@@ -162,7 +162,7 @@ def _snapshot(
         currency=table.currency,
         total_requests=sum(line.requests for line in lines),
         tool_calls=sum(line.tool_calls for line in lines),
-        sandbox_cpu_seconds=sum(line.sandbox_ms for line in lines) / 1000,
+        sandbox_cpu_seconds=sum(line.sandbox_cpu_ms for line in lines) / 1000,
         updated_at=to_ns(now) // _MS,
         quota_reset_at=month.end_ns // _MS,
         requests_this_minute=_counted(standing, "requests_per_minute"),

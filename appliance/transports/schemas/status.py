@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from appliance.model.quotas import render_limit
 from appliance.model.spending import QuotaStanding, Standing
+from appliance.sandboxes.base import Proof
 from appliance.transports.schemas.base import View
 
 
@@ -59,6 +60,28 @@ class TenantCounts(View, frozen=True):
     ]
 
 
+class SandboxStatus(View, frozen=True):
+    """What isolates commands, and whether it does."""
+
+    available: bool
+    backend: str
+    limits: Annotated[str, Meta(description="Who enforces memory and processes.")]
+    problem: Annotated[str, Meta(description="Why nothing is run, with the remedy.")]
+    warnings: Sequence[str]
+    running: int
+
+    @classmethod
+    def of(cls, proof: Proof, *, running: int) -> Self:
+        return cls(
+            available=proof.holds,
+            backend=proof.backend,
+            limits=proof.limits,
+            problem=proof.problem,
+            warnings=proof.warnings,
+            running=running,
+        )
+
+
 class GatewayStatus(View, frozen=True):
     """The whole gateway; for admins."""
 
@@ -73,3 +96,4 @@ class GatewayStatus(View, frozen=True):
     disk_free_bytes: int
     config_problem: str | None
     providers: Sequence[str]
+    sandbox: SandboxStatus

@@ -87,6 +87,7 @@ class UsageTotals(View, frozen=True):
     estimated_requests: Annotated[
         int, Meta(description="Calls of which the provider did not say what they used.")
     ]
+    sandbox_cpu_ms: int
 
 
 class UsageRow(UsageTotals, frozen=True):

@@ -52,7 +52,10 @@ def read_upgrade(
     subprotocol, token = _bearer(scope.get("subprotocols") or ())
     from_own_page = presented.origin is None or is_same_origin(presented, allowed_origins)
     caller: Caller | None = None
-    if presented.bearer is not None or presented.cookie is not None:
+    # What a page names itself comes before the cookie, which a browser adds unasked.
+    if token is not None and presented.bearer is None:
+        caller = authenticate(access, token, presented, ip=ip, route_tenant=route_tenant)
+    elif presented.bearer is not None or presented.cookie is not None:
         # A browser sends its cookie to us from any page, so here the page counts.
         caller = identify(
             access,
@@ -62,8 +65,6 @@ def read_upgrade(
             route_tenant=route_tenant,
             allowed_origins=allowed_origins,
         )
-    elif token is not None:
-        caller = authenticate(access, token, presented, ip=ip, route_tenant=route_tenant)
     if caller is not None:
         require_route_tenant(route_tenant, caller)
     return Upgrade(

@@ -44,6 +44,7 @@ from appliance.transports.control.route import Route
 from appliance.transports.control.table import ROUTES
 from appliance.transports.health import Readiness
 from appliance.transports.metrics import Levels, Metrics
+from tests.fakes.terminals import terminals_of
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ADMIN = AdminKey("operator-key-of-the-tests")
@@ -225,6 +226,10 @@ class FakeTickets:
         self._access = access
         self._tenants = tenants
         self.open: dict[str, str] = {}
+        self.ended: list[str] = []
+
+    async def end(self, caller: Caller) -> None:
+        self.ended.append(caller.credential)
 
     async def issue(self, caller: Caller, tenant_id: str, *, ttl: timedelta | None) -> FakeTicket:
         text = f"ticket_{len(self.open)}"
@@ -355,6 +360,7 @@ class Bench:
         self.services = ControlServices(
             access=self.access,
             tenants=self.tenants,
+            terminals=terminals_of(),
             tickets=self.tickets,
             usage=self.usage,
             audit=self.audit,

@@ -9,6 +9,8 @@ async def test_an_admin_sees_the_whole_gateway(bench: Bench) -> None:
 
     assert status["uptime_seconds"] == 300
     assert status["tenants"]["known"] == 1
+    assert status["sandbox"]["running"] == 0
+    assert set(status["sandbox"]) >= {"available", "backend", "limits", "problem", "warnings"}
     assert status["tenants"]["broken"] == {"torn": "tenant.json is cut off"}
 
 

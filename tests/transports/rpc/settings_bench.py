@@ -20,7 +20,7 @@ from appliance.services.events import Event, TenantEvents
 from appliance.services.routing import CatalogueEntry, Router
 from appliance.services.tenant_state import TenantState
 from appliance.services.usage_reports import UsageReports
-from appliance.storage.paths import ConfinedDirectory
+from appliance.storage.paths import TenantRoot
 from appliance.transports.rpc.method import Method, MethodCall
 from appliance.transports.rpc.reading import read_params
 from tests.services.tenancy import Tenancy
@@ -32,7 +32,7 @@ class FakeTenant:
 
     id: str
     tenancy: Tenancy
-    root: ConfinedDirectory
+    root: TenantRoot
     events: TenantEvents = field(default_factory=TenantEvents)
     state: TenantState = field(default_factory=TenantState)
     keys: dict[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Bench:
     async def open(self, tenant: str = "acme", **wanted: Any) -> FakeTenant:
         await self.tenancy.make(tenant, **wanted)
         path = self.tenancy.state.path / "tenants" / tenant
-        root = ConfinedDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+        root = TenantRoot(tenant, os.open(path, os.O_RDONLY | os.O_DIRECTORY))
         self.tenant = FakeTenant(tenant, self.tenancy, root)
         return self.tenant
 

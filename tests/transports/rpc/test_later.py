@@ -28,11 +28,9 @@ def test_its_parameters_can_be_described(method: Method) -> None:
 @pytest.mark.parametrize(
     ("name", "scope", "needs", "who"),
     [
-        ("terminal.spawn", OperatorScope.WRITE, Scope.TERMINAL, Who.TENANT),
         ("cron.add", OperatorScope.ADMIN, Scope.MANAGE, Who.TENANT),
         ("cron.list", OperatorScope.READ, Scope.READ, Who.TENANT),
-        ("exec.approval.resolve", OperatorScope.APPROVALS, Scope.MANAGE, Who.TENANT),
-        ("exec.approvals.set", OperatorScope.ADMIN, Scope.MANAGE, Who.TENANT),
+        ("exec.approvals.node.set", OperatorScope.ADMIN, Scope.MANAGE, Who.TENANT),
         ("skills.install", OperatorScope.ADMIN, Scope.MANAGE, Who.TENANT),
         ("skills.bins", None, Scope.READ, Who.NODE),
         ("tools.invoke", OperatorScope.WRITE, Scope.CHAT, Who.TENANT),

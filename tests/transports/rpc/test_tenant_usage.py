@@ -77,8 +77,8 @@ async def test_the_disk_is_measured_anew_when_asked(bench: OperatorBench) -> Non
     kept = await bench.call("tenants.usage", {"tenantId": "acme"})
     anew = await bench.call("tenants.usage", {"tenantId": "acme", "refreshDisk": True})
     assert kept["diskUsageBytes"] == before["diskUsageBytes"]
-    assert anew["diskUsageBytes"] == before["diskUsageBytes"] + 500
-    assert anew["workspaceBytes"] == 500
+    assert anew["workspaceBytes"] >= 500
+    assert anew["diskUsageBytes"] == before["diskUsageBytes"] + anew["workspaceBytes"]
 
 
 async def test_a_disabled_tenant_has_used_what_it_has_used(bench: OperatorBench) -> None:

@@ -65,6 +65,18 @@ def test_so_does_a_subprotocol(written: str) -> None:
     assert (upgrade.caller, upgrade.subprotocol) == (someone(), offered[1])
 
 
+def test_what_a_page_names_itself_comes_before_its_cookie() -> None:
+    cookie = {"cookie": "openclaw_session=cookie", "sec-fetch-site": "same-origin"}
+    offered = (f"openclaw.bearer.{TOKEN}",)
+
+    assert read(cookie).caller == someone(credential="session")
+    assert read(cookie, subprotocols=offered).caller == someone()
+    with pytest.raises(TokenRejected):
+        read(cookie, subprotocols=("openclaw.bearer.tenant.acme.guessed",))
+    elsewhere = {**cookie, "sec-fetch-site": "cross-site", "origin": "https://evil.example"}
+    assert not read(elsewhere, subprotocols=offered).from_own_page
+
+
 def test_dots_of_an_admin_key_stay_what_they_are() -> None:
     with pytest.raises(TokenRejected):
         read(subprotocols=("openclaw.bearer.admin.key.with.dots",))

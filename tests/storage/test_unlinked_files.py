@@ -1,0 +1,54 @@
+"""Deleted files that are still open, as /proc shows them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from appliance.storage import unlinked_files
+from appliance.storage.unlinked_files import place_of, unlinked_bytes
+
+
+def process(proc: Path, number: int, workspace: Path, *descriptors: int) -> None:
+    folder = proc / str(number)
+    (folder / "root").mkdir(parents=True)
+    (folder / "root/workspace").symlink_to(workspace)
+    (folder / "fd").mkdir()
+    for descriptor in descriptors:
+        (folder / f"fd/{descriptor}").symlink_to(f"/proc/self/fd/{descriptor}")
+
+
+def deleted(folder: Path, size: int) -> int:
+    path = folder / f"file-{size}"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(fd, os.urandom(size))
+    path.unlink()
+    return fd
+
+
+def test_what_is_deleted_and_open_in_the_workspace_counts_once(tmp_path: Path) -> None:
+    mine, other, proc = tmp_path / "mine", tmp_path / "other", tmp_path / "proc"
+    for folder in (mine, other, proc / "sys"):
+        folder.mkdir(parents=True)
+    gone, foreign = deleted(mine, 100_000), deleted(other, 500_000)
+    kept = os.open(mine / "kept", os.O_RDWR | os.O_CREAT)
+    os.write(kept, os.urandom(100_000))
+    pipe, _ = os.pipe()
+    process(proc, 1, mine, gone, kept, pipe)
+    process(proc, 2, mine, gone)
+    process(proc, 3, other, foreign)
+
+    found = unlinked_bytes({place_of(mine.stat())}, proc=proc)
+    assert 100_000 <= found < 200_000
+    assert unlinked_bytes(set(), proc=proc) == 0
+
+
+def test_only_so_many_descriptors_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unlinked_files, "MOST_DESCRIPTORS", 0)
+    mine, proc = tmp_path / "mine", tmp_path / "proc"
+    mine.mkdir()
+    process(proc, 1, mine, deleted(mine, 1000))
+
+    assert unlinked_bytes({place_of(mine.stat())}, proc=proc) == 0

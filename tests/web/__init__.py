@@ -1,0 +1,1 @@
+"""The pages, in a real browser in front of a real gateway."""
