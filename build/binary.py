@@ -23,6 +23,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+WEB = ROOT / "appliance" / "web" / "vendor"  # filled by web_assets.py
 sys.path.insert(0, str(ROOT))
 
 from appliance.providers.frozen_weights import find_section, section_name  # noqa: E402 - needs ROOT
@@ -134,6 +135,9 @@ def _licences(target: Path) -> Path:
             for file in found.files or ():
                 if LICENCE_FILE.match(file.name) and ".dist-info" in str(file):
                     out.write(f"{Path(str(file.locate())).read_text(errors='replace').strip()}\n\n")
+        for licence in sorted(WEB.glob("LICENSE-*.txt")):
+            out.write(f"==== {licence.stem.removeprefix('LICENSE-')}, for browsers\n\n")
+            out.write(f"{licence.read_text().strip()}\n\n")
     return target
 
 

@@ -68,7 +68,11 @@ async def run_gateway(setup: Setup, *, when_started: WhenStarted) -> None:
         stop = trio.Event()
         async with trio.open_nursery() as signals:
             await signals.start(_watch_signals, parts, stop)
-            await _serve(parts, ServiceNotifier(setup.environ), stop, announce)
+            try:
+                await _serve(parts, ServiceNotifier(setup.environ), stop, announce)
+            finally:
+                # However it ended: all that ran in sandboxes has ended with it.
+                await parts.sandbox.aclose()
             signals.cancel_scope.cancel()
 
 
@@ -108,7 +112,6 @@ async def _serve(
         # Every request has ended or was cancelled: nothing new can arrive.
         await parts.supervisor.drain(grace=parts.live.current.server.drain_timeout)
         await last_use.flush_all()
-        await parts.sandbox.aclose()
         log.info("stopped")
         background.cancel_scope.cancel()
 

@@ -13,6 +13,7 @@ import appliance
 from appliance.cli.init import key_from
 from appliance.cli.sandbox_parts import SandboxFoundation, SandboxParts
 from appliance.cli.state import CONFIG
+from appliance.cli.tool_parts import add_web_tools
 from appliance.cli.websocket_parts import Foundation, WebSocketParts
 from appliance.config.live import LiveConfig
 from appliance.config.rules import exposure_problem
@@ -36,6 +37,7 @@ from appliance.services.credentials import ProviderKeys
 from appliance.services.disk_usage import DiskSizes
 from appliance.services.last_use import LastUse
 from appliance.services.loop_lag import LoopLag
+from appliance.services.mcp_servers import McpServers
 from appliance.services.model_calls import ModelCalls
 from appliance.services.prompts import Prompts
 from appliance.services.rate_card import RateCard
@@ -174,6 +176,7 @@ class Parts:
             count=self.metrics.model_call,
         )
         self.toolbox = Toolbox()
+        add_web_tools(self.toolbox, vault=self.vault)
         self.approvals = Approvals(audit=self.audit, clock=now)
         self.turns = Turns(
             self.calls,
@@ -195,6 +198,7 @@ class Parts:
             )
         )
         self.sandboxes = self.sandbox.sandboxes
+        self.toolbox.add_source(McpServers(self.sandboxes, vault=self.vault))
         self.usage = UsageReports(
             roots=self._state, currency=lambda: self.live.current.billing.currency
         )

@@ -29,6 +29,7 @@ from appliance.storage.state import StateDirectory
 log = logging.getLogger(__name__)
 
 _PROVING = 60.0  # seconds
+_CLOSING = 10.0  # seconds
 _EGRESS = "egress"  # where the doors' sockets lie, below the state directory
 
 
@@ -87,8 +88,11 @@ class SandboxParts:
             await self._chores.run()
 
     async def aclose(self) -> None:
-        """Nothing may run any more."""
+        """Leave nothing on the machine. Nothing may run any more; bounded, not cancellable."""
         await self._chores.aclose()
+        with trio.move_on_after(_CLOSING, shield=True):
+            # Those of a self-test that was interrupted, which no backend has.
+            await self._groups.aclose()
 
     async def _choose(self, config: SandboxConfig) -> tuple[SandboxBackend | None, Proof]:
         return await choose_backend(config, groups=self._groups, state_dir=self._base.state.path)

@@ -12,7 +12,13 @@ from appliance.services.subagents import Subagents
 from appliance.services.tools import exec as exec_tool
 from appliance.services.tools import files, patching, processes, searching, sessions
 from appliance.services.tools.base import Tool
+from appliance.services.tools.image import image_tool
 from appliance.services.tools.messaging import message_tool
+from appliance.services.tools.toolbox import Toolbox
+from appliance.services.tools.web_fetch import WebFetch
+from appliance.services.tools.web_search import WebSearch
+from appliance.services.web_pages import WebFetcher
+from appliance.storage.credentials import Vault
 
 
 def build_tools(
@@ -32,3 +38,11 @@ def build_tools(
     subagents = Subagents(chat, clock=clock)
     yield from sessions.tools(sessions.SessionTools(listings, chat, subagents))
     yield message_tool(chat)
+
+
+def add_web_tools(toolbox: Toolbox, *, vault: Vault) -> None:
+    """What looks at the web; some of it only where a tenant has set it up."""
+    fetcher = WebFetcher()
+    toolbox.add(image_tool(fetcher))
+    toolbox.add_source(WebFetch(fetcher))
+    toolbox.add_source(WebSearch(fetcher, vault=vault))

@@ -156,6 +156,7 @@ class WebSocketParts:
             presence=Presence(version=appliance.__version__, clock=base.clock),
             resources=self.resources,
             router=base.router,
+            sandboxes=base.sandboxes,
             session_usage=SessionUsage(currency=lambda: base.config().billing.currency),
             sessions=sessions,
             snapshots=Snapshots(

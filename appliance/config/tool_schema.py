@@ -74,7 +74,9 @@ class WebConfig(Section, frozen=True, kw_only=True):
 class UntrustedConfig(Section, frozen=True, kw_only=True):
     """What a run needs approval for once it has read what strangers wrote."""
 
-    needs_approval: Annotated[list[Literal["exec", "send", "write"]], Meta(max_length=3)] = []
+    needs_approval: Annotated[
+        list[Literal["exec", "fetch", "send", "write"]], Meta(max_length=4)
+    ] = []
 
 
 class TurnLimits(Section, frozen=True, kw_only=True):

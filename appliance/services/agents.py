@@ -25,8 +25,9 @@ from appliance.model.tokens import Scope
 from appliance.services import workspace_files as files
 from appliance.services.audit import AuditTrail
 from appliance.services.tenant_config import ConfigDocument
-from appliance.services.workspace_files import WorkspaceFile, workspace_of
-from appliance.storage.paths import ConfinedDirectory
+from appliance.services.workspace_files import WorkspaceFile
+from appliance.services.workspaces import workspace_of
+from appliance.storage.paths import TenantRoot
 
 _NOT_IN_AN_ID = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_ID = 64
@@ -71,7 +72,7 @@ class TenantWithAgents(Protocol):
     @property
     def config(self) -> GatewayConfig: ...
     @property
-    def root(self) -> ConfinedDirectory: ...
+    def root(self) -> TenantRoot: ...
 
 
 class TenantConfigs(Protocol):
@@ -200,7 +201,7 @@ class AgentService:
         caller.require_access(tenant.id, Scope.MANAGE)
         self.require(tenant, agent)
         files.require_name(name)
-        write = partial(files.write_file, tenant.root, agent, name, content, expected=expected)
+        write = partial(files.write_file, tenant, agent, name, content, expected=expected)
         target = f"{agent}/{name}"
         async with self._audit.action(caller, "agent.file.write", tenant=tenant.id, target=target):
             return await trio.to_thread.run_sync(write)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from appliance.config.schema import GatewayConfig
+from appliance.sandboxes.base import Proof
 
 LOW_DISK_BYTES = 64 * 1024 * 1024  # below, a write may be cut off in the middle of a busy second
 SCARCE_DISK_BYTES = 1024 * 1024 * 1024
@@ -44,6 +45,7 @@ class Vitals:
     config_problem: str | None = None  # why the file, as it is now, cannot be taken
     audit_problem: str | None = None  # why the audit log cannot be written
     broken_tenants: Mapping[str, str] = field(default_factory=dict)  # id -> why
+    sandbox: Proof | None = None  # None: not tried yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class Installation:
     audit_findings: Sequence[str] = ()
     self_tests: Sequence[tuple[str, bool, str]] = ()  # name, whether it works, what it said
     descriptor_limit: int = _FEW_DESCRIPTORS
+    egress_problem: str = ""  # why nothing in a sandbox would find the egress proxy
 
 
 def run_checks(found: "Vitals | Installation") -> list[Finding]:
@@ -70,6 +73,7 @@ def run_checks(found: "Vitals | Installation") -> list[Finding]:
     return [
         *(check(found.vitals) for check in VITAL_CHECKS),
         *(check(found) for check in INSTALLATION_CHECKS),
+        *sandbox_findings(found.vitals.sandbox),
         *part_findings(found.self_tests),
     ]
 
@@ -116,6 +120,21 @@ def tenants_are_readable(vitals: Vitals) -> Finding:
     more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
     remedy = "repair or restore the record; the tenant stays shut and its files are not touched"
     return Finding("tenants", Verdict.WARNING, told + more, remedy)
+
+
+def sandbox_isolates(vitals: Vitals) -> Finding:
+    """A warning at worst: agents still answer, only what they would run is refused."""
+    proof = vitals.sandbox
+    if proof is None:
+        return Finding("sandbox", Verdict.OK, "the isolation was not tested yet")
+    if proof.problem:
+        remedy = "mend it, or install bubblewrap (apt install bubblewrap); until then agents and"
+        return Finding(
+            "sandbox", Verdict.WARNING, proof.problem, f"{remedy} terminals run no commands"
+        )
+    held = sum(probe.passed for probe in proof.probes)
+    text = f"{proof.backend}: {held} of {len(proof.probes)} probes hold; limits: {proof.limits}"
+    return Finding("sandbox", Verdict.OK, text)
 
 
 def state_directory_is_private(found: Installation) -> Finding:
@@ -197,6 +216,30 @@ def descriptors_suffice(found: Installation) -> Finding:
     return Finding("open files", Verdict.OK, f"at most {limit}")
 
 
+def sandbox_findings(proof: Proof | None) -> list[Finding]:
+    """What else is to be said of sandboxes: each probe that failed, each thing not enforced."""
+    if proof is None:
+        return []
+    failed = [
+        Finding(
+            f"sandbox: {probe.name}",
+            Verdict.WARNING,
+            probe.detail or "the probe failed",
+            "nothing is run while this fails; docs/sandbox.md explains each probe",
+        )
+        for probe in proof.probes
+        if not probe.passed
+    ]
+    return [*failed, *(Finding("sandbox limits", Verdict.WARNING, each) for each in proof.warnings)]
+
+
+def sandboxes_find_their_way_out(found: Installation) -> Finding:
+    if found.egress_problem:
+        remedy = "apt install socat, if sandboxes are to reach what egress.allow names"
+        return Finding("sandbox egress", Verdict.WARNING, found.egress_problem, remedy)
+    return Finding("sandbox egress", Verdict.OK, "commands find the egress proxy")
+
+
 def part_findings(self_tests: Iterable[tuple[str, bool, str]]) -> list[Finding]:
     """The parts this installation is made of, each tried once."""
     remedy = "install again, from a package or a binary made for this machine"
@@ -215,6 +258,7 @@ VITAL_CHECKS: tuple[Callable[[Vitals], Finding], ...] = (
     config_is_valid,
     audit_can_be_written,
     tenants_are_readable,
+    sandbox_isolates,
 )
 INSTALLATION_CHECKS: tuple[Callable[[Installation], Finding], ...] = (
     state_directory_is_private,
@@ -225,4 +269,5 @@ INSTALLATION_CHECKS: tuple[Callable[[Installation], Finding], ...] = (
     a_model_answers,
     audit_chain_is_whole,
     descriptors_suffice,
+    sandboxes_find_their_way_out,
 )

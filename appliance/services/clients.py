@@ -63,8 +63,15 @@ class Client(Protocol):
     def watched_sessions(self) -> set[str]:
         """The sessions (short keys) whose messages it subscribed to."""
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of answers and events that the client has not taken yet."""
+
     def send_event(self, name: str, payload: object) -> bool:
-        """Tell this client alone; False if its connection is going away."""
+        """Tell this client alone; False if its connection is going away.
+
+        ``bytes`` are JSON already.
+        """
 
     def drop(self, code: int, reason: str) -> None:
         """Close the connection soon, without waiting."""

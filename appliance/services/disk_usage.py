@@ -1,74 +1,96 @@
 """How much room the tenants take on the disk.
 
 Nobody waits for a walk through all directories: they are measured one by one
-in the background, and a tenant may have its own measured anew.
+in the background, and a tenant may have its own measured anew. One whose
+sandboxes run is measured more often, by ``disk_watch``.
 """
 
 import logging
+import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Protocol
 
 import trio
 
-from appliance.model.errors import ApplianceError, TenantUnknown, TooLarge
+from appliance.model.errors import ApplianceError, TenantUnknown
+from appliance.services.stepping import step_through
 from appliance.storage.paths import ConfinedDirectory, TenantRoot
+from appliance.storage.tree_walk import TreeTooLarge, walk
 
 log = logging.getLogger(__name__)
 
-MOST_ENTRIES = 200_000  # files and directories of one tenant; some four seconds in a thread
+MOST_ENTRIES = 1_000_000  # files and directories of one tenant; some six seconds in a thread
 LASTS = timedelta(hours=1)  # until the background looks again
 SOONEST = timedelta(seconds=10)  # until a tenant that asks is measured again
 _PAUSE = 1.0  # seconds between two tenants
+_BLOCK = 512  # bytes; the unit of st_blocks, whatever the file system's own is
 
 
 @dataclass(frozen=True, slots=True)
 class DiskUsage:
-    """Bytes in files, by the directory they lie in. Not ``complete``: at least so much."""
+    """Bytes on the disk, by the directory they lie in. Not ``complete``: at least so much."""
 
     by_part: Mapping[str, int]
     measured_at: datetime
     complete: bool = True
+    entries: int = 0
 
     @property
     def total(self) -> int:
         return sum(self.by_part.values())
 
+    def more(self, part: str, size: int) -> "DiskUsage":
+        """The same with ``size`` more in ``part``."""
+        return replace(self, by_part={**self.by_part, part: self.of(part) + size}) if size else self
+
     def of(self, part: str) -> int:
         return self.by_part.get(part, 0)
 
 
-def measure(root: ConfinedDirectory, *, now: datetime) -> DiskUsage:
-    """Walk through ``root``, following no link. Blocks."""
-    sizes: dict[str, int] = {}
-    folders, left, complete = [""], MOST_ENTRIES, True
-    while folders:
-        folder = folders.pop()
-        try:
-            names = root.listdir(folder)
-        except TooLarge:
-            complete = False
-            continue
-        except (ApplianceError, OSError):  # removed, or made a link, since it was listed
-            continue
-        for name in names:
-            left -= 1
-            if left < 0:
-                return DiskUsage(sizes, now, complete=False)
-            path = f"{folder}/{name}" if folder else name
+class Measuring:
+    """One walk through ``root``, which follows no link. ``steps`` block; ``usage`` does not."""
+
+    def __init__(self, root: ConfinedDirectory, *, most_entries: int | None = None) -> None:
+        self._root = root
+        self._most = MOST_ENTRIES if most_entries is None else most_entries
+        self._sizes: dict[str, int] = {}
+        self._entries = 0
+        self._complete = True
+
+    def steps(self) -> Generator[int, None, None]:
+        """Raises :exc:`OSError`, and :exc:`ValueError` once the root was closed."""
+        with self._root.handle() as top, closing(walk(top, self._add)) as walked:
             try:
-                found = root.stat(path)
-            except (ApplianceError, OSError):
-                continue
-            if stat.S_ISDIR(found.st_mode):
-                folders.append(path)
-            elif stat.S_ISREG(found.st_mode):
-                part = path.partition("/")[0]
-                sizes[part] = sizes.get(part, 0) + found.st_size
-    return DiskUsage(sizes, now, complete)
+                for seen in walked:
+                    if seen > self._most:
+                        self._complete = False
+                        return
+                    yield seen
+            except TreeTooLarge:
+                self._complete = False
+
+    def usage(self, *, now: datetime) -> DiskUsage:
+        return DiskUsage(self._sizes, now, self._complete, self._entries)
+
+    def _add(self, _directory: int, _name: str, top: str, found: os.stat_result) -> None:
+        self._entries += 1
+        # What is taken, not what it claims to hold: neither a file with holes
+        # nor room kept beyond its end deceives. Each of its names takes a share.
+        names = 1 if stat.S_ISDIR(found.st_mode) else max(1, found.st_nlink)
+        taken = found.st_blocks * _BLOCK // names
+        self._sizes[top] = self._sizes.get(top, 0) + taken
+
+
+def measure(root: ConfinedDirectory, *, now: datetime) -> DiskUsage:
+    """Walk through ``root`` at once. Blocks."""
+    measuring = Measuring(root)
+    for _ in measuring.steps():
+        pass
+    return measuring.usage(now=now)
 
 
 class Roots(Protocol):
@@ -85,7 +107,7 @@ class DiskSizes:
         self._roots = roots
         self._clock = clock
         self._known: dict[str, DiskUsage] = {}
-        self._one_at_a_time = trio.CapacityLimiter(1)
+        self._one_at_a_time = trio.Lock()
 
     def known(self, tenant: str) -> DiskUsage | None:
         return self._known.get(tenant)
@@ -100,14 +122,16 @@ class DiskSizes:
         if known is not None and self._clock() - known.measured_at < longest:
             return known
         try:
-            found = await trio.to_thread.run_sync(
-                partial(self._measure, tenant), limiter=self._one_at_a_time
-            )
+            found = await self._measure(tenant)
         except TenantUnknown:
             self._known.pop(tenant, None)
             return None
         self._known[tenant] = found
         return found
+
+    def learn(self, tenant: str, usage: DiskUsage) -> None:
+        """Somebody else has measured it just now."""
+        self._known[tenant] = usage
 
     async def run(self) -> None:
         """Measure every tenant once an hour, one a second, until cancelled."""
@@ -137,6 +161,10 @@ class DiskSizes:
                 extra={"tenant": tenant, "reason": str(error)},
             )
 
-    def _measure(self, tenant: str) -> DiskUsage:
-        with self._roots.tenant_root(tenant) as root:
-            return measure(root, now=self._clock())
+    async def _measure(self, tenant: str) -> DiskUsage:
+        async with self._one_at_a_time:
+            root = await trio.to_thread.run_sync(self._roots.tenant_root, tenant)
+            with root:
+                measuring = Measuring(root)
+                await step_through(measuring.steps())
+        return measuring.usage(now=self._clock())

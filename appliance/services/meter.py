@@ -40,6 +40,7 @@ from appliance.services.budgets import (
 from appliance.services.estimates import ASSUMED_OUTPUT, input_to_reserve, usage_of
 from appliance.services.rates import Burst, Rates, rate_limited
 from appliance.storage.ledger import Entry, LedgerStore
+from appliance.storage.sandbox_entries import SandboxEntry
 
 Clock = Callable[[], datetime]  # aware, UTC
 
@@ -179,6 +180,11 @@ class Meter:
             raise
         self._unwritten.pop(reservation.id, None)
         return self._release(hold, entry)
+
+    def book_sandbox(self, entry: SandboxEntry) -> None:
+        """Write down what a sandbox used. Raises :exc:`DiskFull` or :exc:`TenantBroken`."""
+        self._store.fold_when_due(next(iter(self._holds), None))
+        self._store.record_sandbox(entry, currency=self._currency)
 
     async def durable(self) -> None:
         """Return when all that was reserved and settled so far is on disk."""

@@ -20,7 +20,8 @@ from appliance.sandboxes.base import WORKSPACE
 from appliance.services.prompt_files import PromptFiles, Signature
 from appliance.services.tools.base import Effect
 from appliance.services.tools.toolbox import Offer
-from appliance.services.workspace_files import NAMES, read_text, workspace_of
+from appliance.services.workspace_files import NAMES, read_text
+from appliance.services.workspaces import workspace_of
 from appliance.storage.paths import ConfinedDirectory
 
 # What a sub-agent or a job needs to know of whom it works for, and no more.

@@ -120,7 +120,7 @@ class Reports(Protocol):
 
 
 class ResourceMonitor:
-    """``activity`` tells what goes on in each tenant that is awake."""
+    """``activity`` tells what goes on in each tenant that is awake, ``sandboxes`` how many run."""
 
     def __init__(
         self,
@@ -130,6 +130,7 @@ class ResourceMonitor:
         tenants: Tenants,
         usage: Reports,
         activity: Callable[[], Mapping[str, Activity]],
+        sandboxes: Callable[[], int] = lambda: 0,
         clock: Callable[[], datetime],
     ) -> None:
         self._machine = machine
@@ -137,6 +138,7 @@ class ResourceMonitor:
         self._tenants = tenants
         self._usage = usage
         self._activity = activity
+        self._sandboxes = sandboxes
         self._clock = clock
         self._samples: deque[Sample] = deque(maxlen=MOST_SAMPLES)
         self._table: ResourceTable | None = None
@@ -161,7 +163,7 @@ class ResourceMonitor:
             log.exception("the machine's figures cannot be read")
             raise
         connections = sum(each.connections for each in self._activity().values())
-        sample = Sample(seen, connections)
+        sample = Sample(seen, connections, self._sandboxes())
         self._samples.append(sample)
         return sample
 

@@ -56,7 +56,7 @@ _LONGEST = {
     "model": 256,
     "statusNote": 120,
 }
-_OF_SUBAGENTS = ("spawnedBy", "spawnDepth", "completionOwnerSessionKey")
+_OF_SUBAGENTS = {"spawnedBy", "spawnDepth", "completionOwnerSessionKey"}
 
 
 def checked(
@@ -64,13 +64,13 @@ def checked(
 ) -> dict[str, object | None]:
     """``patch`` as it is stored, or :exc:`InvalidRequest` naming what is wrong with it."""
     stored = {name: _checked(name, value) for name, value in patch.items()}
-    for name in _OF_SUBAGENTS:
-        value = stored.get(name)
-        if value is None:
+    for name in stored.keys() & _OF_SUBAGENTS:
+        value = stored[name]
+        before = None if session is None else session.settings.get(name)
+        if value is None and before is None:
             continue
         if not scopes.is_subagent(key):
             raise InvalidRequest.at(name, "only a session subagent:… has it", "leave it out")
-        before = None if session is None else session.settings.get(name)
         if before not in (None, value):
             raise InvalidRequest.at(name, "cannot be changed once it is set", "leave it out")
     return stored

@@ -43,6 +43,15 @@ class AgentHealth(Shape, frozen=True, kw_only=True):
     sessions: SessionSummary
 
 
+class SandboxHealth(Shape, frozen=True, kw_only=True):
+    """What isolates commands; ``problem`` is why nothing is run, "" if it is."""
+
+    available: bool
+    backend: str
+    limits: str
+    problem: str
+
+
 class GatewayHealth(Shape, frozen=True, kw_only=True):
     """The gateway itself, for admins."""
 
@@ -56,6 +65,7 @@ class GatewayHealth(Shape, frozen=True, kw_only=True):
     disk_free_bytes: int
     config_problem: str | None
     providers: Sequence[str]
+    sandbox: SandboxHealth
 
 
 class Health(Shape, frozen=True, kw_only=True):

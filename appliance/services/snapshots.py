@@ -18,6 +18,7 @@ from appliance.model import session_scopes as scopes
 from appliance.model.errors import Unavailable
 from appliance.model.periods import to_ms
 from appliance.model.session_keys import DEFAULT_AGENT
+from appliance.sandboxes.base import Proof
 from appliance.services.routing import Router
 from appliance.services.session_views import ModelsInUse, TenantWithSessions, key_of
 from appliance.services.snapshot_shapes import (
@@ -32,6 +33,7 @@ from appliance.services.snapshot_shapes import (
     NamedAgent,
     ProjectedAgents,
     RecentSession,
+    SandboxHealth,
     SessionDefaults,
     SessionLine,
     SessionSummary,
@@ -83,6 +85,8 @@ class Facts(Protocol):
     def config_problem(self) -> str | None: ...
     @property
     def providers(self) -> Sequence[str]: ...
+    @property
+    def sandbox(self) -> Proof: ...
 
 
 @dataclass(slots=True)
@@ -213,6 +217,12 @@ class Snapshots:
             disk_free_bytes=facts.disk_free_bytes,
             config_problem=facts.config_problem,
             providers=facts.providers,
+            sandbox=SandboxHealth(
+                available=facts.sandbox.holds,
+                backend=facts.sandbox.backend,
+                limits=facts.sandbox.limits,
+                problem=facts.sandbox.problem,
+            ),
         )
 
 

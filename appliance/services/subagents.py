@@ -14,12 +14,14 @@ from appliance.model.session_keys import SessionKey
 from appliance.services.chat import LONGEST_WAIT, Message, Taken
 from appliance.services.chat_tasks import ChattingTenant
 from appliance.services.runs import RunOutcome
+from appliance.services.tools.toolbox import OnBehalf
 from appliance.services.turn_requests import agent_of
 from appliance.storage.session_rows import Session
 
 log = logging.getLogger(__name__)
 
 _LONGEST_REPORT = 20_000  # characters
+_INHERITED = ("permissionMode", "execSecurity", "execAsk")
 
 
 class Chat(Protocol):
@@ -36,8 +38,8 @@ class Chat(Protocol):
         self,
         tenant: ChattingTenant,
         run_id: str,
-        timeout: float,
-        /,  # noqa: ASYNC109 - as the caller said
+        timeout: float,  # noqa: ASYNC109 - as the caller said
+        /,
     ) -> RunOutcome | None: ...
 
 
@@ -74,8 +76,11 @@ class Subagents:
         *,
         depth: int,
         is_tainted: bool,
+        channel: str = "",
     ) -> Spawned:
         """Begin an errand; its end is told in the parent's session.
+
+        It may use what its agent may, as far as its parent may, too.
 
         Raises :exc:`RateLimited` where too many run already, :exc:`ModelUnknown`
         for an agent or a model that there is not.
@@ -94,7 +99,13 @@ class Subagents:
         settings: dict[str, object | None] = {"spawnedBy": parent.short, "spawnDepth": depth + 1}
         if errand.model is not None:
             settings["model"] = errand.model
+        # What its parent may do only so, nobody does for it otherwise.
+        before = store.find(parent)
+        if before is not None:
+            settings |= {n: before.settings[n] for n in _INHERITED if n in before.settings}
         store.patch(key, label=errand.label, settings=settings, now=now)
+        behalf = OnBehalf.of(before).and_for(parent.agent, channel)
+        store.note_facts(key, behalf.facts, now=now)
         if is_tainted:
             store.note_facts(key, {"untrusted": session.id}, now=now)
         run_id = f"spawn-{uuid.uuid4()}"

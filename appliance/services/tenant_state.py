@@ -12,9 +12,14 @@ from math import inf
 import trio
 
 from appliance.services.config_writes import ConfigWrites
+from appliance.services.mcp_host import McpHost
 from appliance.services.node_invokes import NodeInvokes
 from appliance.services.node_queues import NodeQueues
+from appliance.services.pending_approvals import ApprovalBook
 from appliance.services.presence_beacons import Beacons
+from appliance.services.processes import ProcessTable
+from appliance.services.prompt_files import PromptFiles
+from appliance.services.terminal_book import TerminalBook
 from appliance.storage.paired import Paired
 
 _MOST_TEXTS = 100
@@ -49,7 +54,21 @@ class TenantState:
         # The newest; whoever sends more than an agent reads loses the oldest.
         self.system_texts: deque[SystemText] = deque(maxlen=_MOST_TEXTS)
 
+        # Whatever its files do to whoever looks at them, it keeps no more threads busy.
+        self.workspace_threads = trio.CapacityLimiter(2)
+        self.workspace_transfers = 0  # files that are on their way in or out
+
+        # The same for what the web does to whoever looks at it.
+        self.web_fetches = trio.CapacityLimiter(8)
+        self.web_lookups = trio.CapacityLimiter(4)
+        self.web_readers = trio.CapacityLimiter(1)
+
+        self.approvals = ApprovalBook()
+        self.processes = ProcessTable()
+        self.mcp = McpHost()
         self.config_writes = ConfigWrites()
+        self.prompt_files: dict[str, PromptFiles] = {}  # by agent
+        self.terminals = TerminalBook()
         self.invokes = NodeInvokes()
         self.node_queues = NodeQueues()
 

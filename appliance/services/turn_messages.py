@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from appliance.model.errors import InvalidRequest
+from appliance.model.untrusted import MARK
 from appliance.protocols.chat_request import ChatRequest
 from appliance.services.tools.base import ToolResult
 from appliance.services.tools.runner import RequestedCall
@@ -101,6 +102,17 @@ def check_results(before: Sequence[Mapping[str, object]], said: Sequence[Message
             f"the call {waiting[0][:64]!r} has no result",
             "answer every call, if only with an empty text",
         )
+
+
+def holds_marks(conversation: Sequence[Mapping[str, object]]) -> bool:
+    """Whether a tool has told the model, in any turn, what strangers wrote.
+
+    A caller that sends the whole conversation each time has no session to remember it.
+    """
+    return any(
+        message.get("role") == "tool" and MARK in str(message.get("content"))
+        for message in conversation
+    )
 
 
 def system_texts(chat: ChatRequest) -> list[str]:

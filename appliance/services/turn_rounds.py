@@ -30,6 +30,7 @@ from appliance.services.tools.runner import Gate, RequestedCall, StepState, Tool
 from appliance.services.tools.toolbox import Offer
 from appliance.services.turn_messages import (
     Step,
+    holds_marks,
     request_body,
     results_for_model,
     said_by_model,
@@ -47,6 +48,7 @@ from appliance.storage.sessions import SessionStore
 
 log = logging.getLogger(__name__)
 
+TAINT = "untrusted"  # a fact of a session, its id: it holds what strangers wrote
 _BYTES_A_TOKEN = 4
 _PATIENCE = (1.0, 4.0)  # seconds before a provider is asked again, once tools have run
 _ENOUGH = "[No more tool calls are possible in this turn. Answer now with what you have.]"
@@ -105,9 +107,11 @@ class Rounds:
         self._clock = clock
         limits = work.tenant.config.defaults.tools.limits
         self._limits = limits
+        self._conversation = work.conversation()
+        self._is_noted = work.tainted
         self._state = StepState(
             Repeats(warn_at=limits.repeats_warned, end_at=limits.repeats_ended),
-            tainted=work.tainted,
+            tainted=work.tainted or holds_marks(self._conversation),
         )
         self._template = self._template_call()
         self._runner = ToolRunner(
@@ -118,14 +122,9 @@ class Rounds:
             gate=gate,
             tell=sink.tool,
         )
-        self._conversation = work.conversation()
         self._tools = [*work.offer.described(), *work.callers.definitions]
         if work.callers.only_these:
             self._tools = list(work.callers.definitions)
-
-    @property
-    def tainted(self) -> bool:
-        return self._state.tainted
 
     async def run(self) -> Finished:
         """Go on until there is an answer; raises what a model call raises."""
@@ -288,6 +287,7 @@ class Rounds:
             results = [ToolResult(text=_CUT_OFF, is_error=True) for _ in calls]
         else:
             results = await self._runner.run(calls)
+            self._note_taint()
         self._record.tool_calls += len(calls)
         metas: list[dict[str, object] | None] = [
             {"isError": result.is_error, "details": dict(result.details)} for result in results
@@ -295,6 +295,15 @@ class Rounds:
         messages = results_for_model(calls, results)
         metas += [None] * (len(messages) - len(metas))
         self._keep(list(zip(messages, metas, strict=True)))
+
+    def _note_taint(self) -> None:
+        """What strangers wrote stays in the conversation: whoever reads it is wary from now on."""
+        work = self._work
+        if self._state.tainted and not self._is_noted and work.turn.keeps_history:
+            session = work.store.find(work.turn.key)
+            if session is not None:  # of this incarnation: what is begun anew holds nothing
+                self._is_noted = True
+                work.store.note_facts(work.turn.key, {TAINT: session.id}, now=self._clock())
 
     def _keep_call(self, step: Step) -> None:
         call = self._record.call
@@ -315,7 +324,12 @@ class Rounds:
             self._work.store.add_round(record.run, messages, now=self._clock(), answers=answers)
 
     def _hear(self) -> None:
-        for steering in self._interlude.steered():
+        steered = self._interlude.steered()
+        if steered and not self._state.tainted and self._work.turn.keeps_history:
+            # A sub-agent's report may be among them, and what that has read.
+            session = self._work.store.find(self._work.turn.key)
+            self._state.tainted = session is not None and session.facts.get(TAINT) == session.id
+        for steering in steered:
             answers = [] if steering.answers is None else [steering.answers]
             self._keep([(steering.message, None)], answers=answers)
 

@@ -38,12 +38,10 @@ from appliance.services.turn_requests import (
     agent_of,
     model_of,
 )
-from appliance.services.turn_rounds import Assignment, Rounds, added
+from appliance.services.turn_rounds import TAINT, Assignment, Rounds, added
 from appliance.storage.session_context import call_ids, with_answered_calls
 from appliance.storage.session_rows import Run, RunStatus
 from appliance.storage.sessions import SessionStore
-
-_TAINT = "untrusted"  # a fact of a session: it holds what strangers wrote
 
 
 class _NoInterlude:
@@ -125,10 +123,7 @@ class Turns:
             clock=self._clock,
         )
         with self.recorded(store, record):
-            try:
-                finished = await rounds.run()
-            finally:
-                self._note_taint(store, work, rounds)
+            finished = await rounds.run()
             record.status = RunStatus.DONE
             if record.handed_over and record.run is not None:
                 store.pause(record.run, record.handed_over, now=self._clock())
@@ -177,13 +172,8 @@ class Turns:
             system=system,
             depth=occasion.depth,
             channel=turn.channel,
-            tainted=session is not None and bool(session.facts.get(_TAINT)),
+            tainted=session is not None and session.facts.get(TAINT) == session.id,
         )
-
-    def _note_taint(self, store: SessionStore, work: Assignment, rounds: Rounds) -> None:
-        """What strangers wrote stays in the conversation, so later turns are wary too."""
-        if rounds.tainted and not work.tainted and work.turn.keeps_history:
-            store.note_facts(work.turn.key, {_TAINT: True}, now=self._clock())
 
     def _begin(self, store: SessionStore, caller: Caller, turn: TurnRequest, model: str) -> Run:
         return store.begin_run(

@@ -7,7 +7,7 @@ is the same to the byte. Calls still under way are not in it.
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -42,6 +42,7 @@ CSV_COLUMNS = (
     "currency",
     "unpriced_requests",
     "estimated_requests",
+    "sandbox_cpu_ms",
 )
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -58,6 +59,7 @@ class UsageSums:
     cost_nano: int
     unpriced_requests: int
     estimated_requests: int
+    sandbox_cpu_ms: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,7 @@ def _line(tenant: str, row: UsageRow) -> UsageLine:
         cost_nano=row.cost_nano,
         unpriced_requests=row.unpriced_requests,
         estimated_requests=row.estimated_requests,
+        sandbox_cpu_ms=row.sandbox_cpu_ms,
     )
 
 
@@ -245,6 +248,7 @@ def _total(lines: Iterable[UsageLine], currency: str) -> UsageSums:
         cost_nano=sum(line.cost_nano for line in lines if line.currency == currency),
         unpriced_requests=sum(line.unpriced_requests for line in lines),
         estimated_requests=sum(line.estimated_requests for line in lines),
+        sandbox_cpu_ms=sum(line.sandbox_cpu_ms for line in lines),
     )
 
 
@@ -268,6 +272,7 @@ def _cells(line: UsageLine, group_by: str) -> list[str | int]:
         line.currency,
         line.unpriced_requests,
         line.estimated_requests,
+        line.sandbox_cpu_ms,
     ]
 
 

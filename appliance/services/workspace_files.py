@@ -17,6 +17,7 @@ from appliance.model.errors import (
     TooLarge,
 )
 from appliance.model.session_keys import DEFAULT_AGENT
+from appliance.services.workspaces import TenantWithWorkspaces, open_workspace, workspace_of
 from appliance.storage.paths import ConfinedDirectory, PathRefused
 
 # In the order in which the model is given them.
@@ -45,11 +46,6 @@ class WorkspaceFile:
     digest: str | None = None
 
 
-def workspace_of(agent: str) -> str:
-    """Where an agent's files are, below the tenant's directory."""
-    return "workspace" if agent == DEFAULT_AGENT else f"workspace/agents/{agent}"
-
-
 def require_name(name: str) -> str:
     if name not in NAMES:
         raise InvalidRequest(f'unsupported file "{name[:80]}"; there are {", ".join(NAMES)}')
@@ -67,27 +63,29 @@ def read_file(root: ConfinedDirectory, agent: str, name: str) -> WorkspaceFile:
         data = root.read_bytes(f"{workspace_of(agent)}/{name}", limit=LARGEST)
     except FileNotFoundError:
         return WorkspaceFile(name=name)
+    except PermissionError as exc:
+        raise PathRefused(f"{name} is closed by its mode") from exc
     return _with_content(_describe(root, agent, name), data)
 
 
 def write_file(
-    root: ConfinedDirectory, agent: str, name: str, content: str, *, expected: str | None
+    tenant: TenantWithWorkspaces, agent: str, name: str, content: str, *, expected: str | None
 ) -> WorkspaceFile:
-    """Replace one file, durably. Blocks.
+    """Replace one file, durably, so that the agent's sandboxes may read and change it. Blocks.
 
     ``expected`` is the digest of what the caller thinks it replaces. Raises
-    ``PreconditionFailed``, ``PathRefused``, ``TooLarge`` and ``DiskFull``.
+    ``PreconditionFailed``, ``PathRefused``, ``TooLarge``, ``QuotaExceeded`` and ``DiskFull``.
     """
     data = content.encode()
     if len(data) > LARGEST:
         raise TooLarge(
             f"{name} would have {len(data)} bytes; the limit is {LARGEST}", limit=LARGEST
         )
-    folder = workspace_of(agent)
+    root = tenant.root
     if expected is not None and expected.lower() != read_file(root, agent, name).digest:
         raise PreconditionFailed(f'agent file "{name}" changed since it was read; read it again')
-    root.mkdir(folder)
-    root.write_atomic(f"{folder}/{name}", data)
+    with open_workspace(tenant, agent) as workspace:
+        workspace.write_atomic(name, data)
     return _with_content(_describe(root, agent, name), data)
 
 
@@ -105,7 +103,7 @@ def read_text(root: ConfinedDirectory, agent: str, name: str, *, limit: int) -> 
     """The content of a file if it can be read at all, else nothing. Blocks."""
     try:
         data = root.read_bytes(f"{workspace_of(agent)}/{name}", limit=limit)
-    except (FileNotFoundError, ApplianceError):
+    except (OSError, ApplianceError):
         return ""
     return data.decode(errors="replace")
 
@@ -113,7 +111,7 @@ def read_text(root: ConfinedDirectory, agent: str, name: str, *, limit: int) -> 
 def _describe(root: ConfinedDirectory, agent: str, name: str) -> WorkspaceFile:
     try:
         found = root.stat(f"{workspace_of(agent)}/{name}")
-    except (FileNotFoundError, PathRefused):
+    except (FileNotFoundError, PermissionError, PathRefused):
         return WorkspaceFile(name=name)
     if not stat.S_ISREG(found.st_mode):
         return WorkspaceFile(name=name)

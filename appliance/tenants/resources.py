@@ -21,7 +21,7 @@ from appliance.services.events import TenantEvents
 from appliance.services.meter import Meter
 from appliance.services.runs import RunBook
 from appliance.services.tenant_state import TenantState
-from appliance.services.turns import TurnQueue
+from appliance.services.turn_queue import TurnQueue
 from appliance.storage.credentials import CredentialStore, ProviderCredential, Vault
 from appliance.storage.ledger import LedgerStore
 from appliance.storage.paths import TenantRoot
@@ -81,6 +81,7 @@ class TenantResources:
         self.services: Mapping[str, Service] = {
             "ledger": _Tending(ledger.tend),
             "sessions": _Tending(self._tend_sessions),
+            "mcp": _Tending(self.state.mcp.run),
         }
 
     @property
@@ -123,6 +124,7 @@ class TenantResources:
         self.meter.limits = settings.limits
         self.meter.assumed_output = settings.config.models.max_output_tokens
         self._settings = settings
+        self.state.mcp.use(settings.config)
 
     async def sessions(self) -> SessionStore:
         """The session store, opened on first use."""
@@ -196,7 +198,7 @@ def provider_config(credential: ProviderCredential) -> ProviderConfig:
 
 
 class _Tending:
-    """A store's housekeeping as a service of the tenant; it never keeps the tenant awake."""
+    """Something of the tenant's that runs on the side; it never keeps the tenant awake."""
 
     keeps_awake = False
 

@@ -24,10 +24,13 @@ from tests.bench.crowds import fan_out, idle_clients
 from tests.bench.gateway import settled_calls
 from tests.bench.latency import added_delays
 from tests.bench.memory import populations, wake_ups
+from tests.bench.neighbours import neighbours
 from tests.bench.processes import REPOSITORY, Cores, MeasurementFailed
 from tests.bench.report import Row, at_least_share, failed
 from tests.bench.stage import Bench, Plan, Stage, setting
+from tests.bench.starts import sandbox_starts
 from tests.bench.streaming import integrity, stream_rates
+from tests.bench.terminal import terminal_rates
 from tests.bench.throughput import json_rates, loop_lag
 from tests.bench.turns import first_deltas
 from tests.bench.websocket import handshake_rates, health_rates
@@ -49,9 +52,12 @@ ALONE: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "idle": idle_clients,
     "fanout": fan_out,
     "turn": first_deltas,
+    "exec": sandbox_starts,
+    "terminal": terminal_rates,
+    "neighbours": neighbours,
 }
 ALL = (*LOADS, *ALONE)
-LONGEST = 440.0  # seconds of the whole run; what has not been measured by then is not run
+LONGEST = 640.0  # seconds of the whole run; what has not been measured by then is not run
 RESULTS = REPOSITORY / "bench-results"
 
 _FAILURES = (MeasurementFailed, OSError, trio.TooSlowError)

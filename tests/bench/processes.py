@@ -5,8 +5,8 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,21 @@ class Cores:
         """Move this process, and what it starts without another word, to the load's core."""
         if self.load is not None:
             os.sched_setaffinity(0, {self.load})
+
+
+@contextmanager
+def all_cores(cores: Cores) -> Iterator[Cores]:
+    """What is started by this thread meanwhile goes to whichever core is free.
+
+    For what comes with processes of its own, which would all be born on the server's core.
+    """
+    before = os.sched_getaffinity(0)
+    both = {core for core in (cores.server, cores.load) if core is not None}
+    os.sched_setaffinity(0, both or before)
+    try:
+        yield Cores(None, None)
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class Server:

@@ -45,6 +45,10 @@ def at_least_share(share: float) -> Bar:
     return Bar(share, at_least=True, of_ratio=True)
 
 
+def at_most_share(share: float) -> Bar:
+    return Bar(share, at_least=False, of_ratio=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One figure; ``value`` is None where it could not be taken, and ``note`` says why."""

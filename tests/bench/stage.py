@@ -45,6 +45,10 @@ class Plan:
     subscribers: int = 500
     published: int = 40  # events that reach all of them
     turns: int = 200
+    commands: int = 200  # in sandboxes
+    terminal_megabytes: int = 400
+    terminals: int = 50
+    bomb_seconds: float = 10.0
 
     @classmethod
     def quick(cls) -> "Plan":
@@ -65,6 +69,10 @@ class Plan:
             subscribers=50,
             published=5,
             turns=20,
+            commands=10,
+            terminal_megabytes=20,
+            terminals=5,
+            bomb_seconds=2.0,
         )
 
 

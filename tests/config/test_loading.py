@@ -112,7 +112,7 @@ def test_the_config_that_init_writes_is_valid(*, embedded: bool) -> None:
         ("quotas: {token_per_day: 1}", "quotas.token_per_day", "did you mean 'tokens_per_day'?"),
         ("defaults: {agents: {main: {modell: x}}}", "defaults.agents.main.modell", "'model'"),
         ("egress: {zzz: 1}", "egress.zzz", "valid keys: allow_private"),
-        ("defaults: {tools: {x: 1}}", "defaults.tools.x", "no keys are defined here yet"),
+        ("defaults: {memory: {x: 1}}", "defaults.memory.x", "no keys are defined here yet"),
         ("__proto__: {server: {}}", "__proto__", "valid keys: server, providers"),
         ("constructor: 1", "constructor", "valid keys: server, providers"),
     ],

@@ -34,12 +34,14 @@ class FakeClient:
     watches_sessions: bool = False
     watched_sessions: set[str] = field(default_factory=set)
     is_leaving: bool = False
+    buffered: int = 0
     sent: list[tuple[str, Any]] = field(default_factory=list)
     dropped: tuple[int, str] | None = None
 
     def send_event(self, name: str, payload: object) -> bool:
         if not self.is_leaving:
-            self.sent.append((name, msgspec.to_builtins(payload)))
+            told = msgspec.json.decode(payload) if isinstance(payload, bytes) else payload
+            self.sent.append((name, msgspec.to_builtins(told)))
         return not self.is_leaving
 
     def drop(self, code: int, reason: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from tests.sandboxes.workshop import HAS_BWRAP, NO_BWRAP
 
 from tests.gateway.conftest import Gateway, Tenant, said
+from tests.sandboxes.workshop import HAS_BWRAP, NO_BWRAP
 
 pytestmark = pytest.mark.skipif(not HAS_BWRAP, reason=NO_BWRAP)
 

@@ -37,12 +37,15 @@ from appliance.storage.tenant_records import TenantRecords
 from appliance.transports.callers import Peers
 from appliance.transports.control.app import build_app
 from appliance.transports.control.collaborators import ControlServices, GatewayFacts
+from appliance.transports.control.files_door import FilesDoor
 from appliance.transports.gateway import Gateway
 from appliance.transports.health import Readiness
 from appliance.transports.metrics import Levels, Metrics
 from appliance.transports.openai_api.chat import ChatRoute
 from appliance.transports.openai_api.door import RawDoor
 from appliance.transports.openai_api.models import ModelsRoute
+from appliance.transports.tools_http import ToolsRoute
+from tests.fakes.terminals import terminals_of
 
 CANARY = "canary-of-acme"
 ADMIN = AdminKey("operator-key-of-the-tests")
@@ -147,6 +150,7 @@ async def open_house(path: Path) -> AsyncIterator[House]:
         services = ControlServices(
             access=access,
             tenants=tenants,
+            terminals=terminals_of(roots=state, audit=audit),
             tickets=TicketService(book, registry, access=access, audit=audit, clock=now),
             usage=UsageReports(roots=state, currency=lambda: "USD"),
             audit=audit,
@@ -207,11 +211,13 @@ def _app(services: ControlServices, asleep: Asleep) -> Gateway:
     chat = ChatRoute(door, asleep, nothing, nothing, services.clock)
     models = ModelsRoute(door, asleep, nothing, nothing)
     raw: dict[str, Any] = {
+        "/tools/invoke": ToolsRoute(door, asleep, nothing),
         "/v1/chat/completions": chat,
         "/v1/models": models,
         "/v1/models/": models,
     }
-    return Gateway(raw, build_app(services), nothing)
+    control = FilesDoor(services, tenants=asleep, contents=nothing, framework=build_app(services))
+    return Gateway(raw, control, nothing)
 
 
 def _levels() -> Levels:

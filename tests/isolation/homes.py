@@ -14,7 +14,10 @@ from typing import Any
 import trio
 import trio_websocket
 
-from tests.gateway.conftest import Gateway, Tenant
+from appliance.model.ids import new_id
+from appliance.storage.approvals import ApprovalStore, Grant, StoredApprovals
+from tests.books import directory
+from tests.gateway.conftest import ADMIN_KEY, Gateway, Tenant
 from tests.gateway.test_websocket_handshake import Device
 from tests.gateway.websocket import CLIENT, Client, Refused, dialled
 
@@ -79,7 +82,10 @@ class Home:
     @property
     def unguessable(self) -> tuple[str, ...]:
         """Ids that nobody can know who was not told."""
-        kinds = ("session-id", "token-id", "device-id", "message-id", "invoke-id", "work-id")
+        kinds = (
+            "session-id", "token-id", "device-id", "message-id", "invoke-id", "work-id",
+            "approval-id", "grant-id", "terminal-id", "recording-id", "support-request-id",
+        )  # fmt: skip
         return tuple(value for kind in kinds for value in self.things[kind])
 
     @property
@@ -116,6 +122,15 @@ async def open_home(gateway: Gateway, name: str, word: str) -> AsyncIterator[Hom
         home.things |= await _conversation(operator, name, word)
         home.things |= await _kettle(operator, node, node_id, word)
         home.things["pair-request-id"] += (asked,)
+        await operator.call(
+            "workspace.put",
+            agentId=home.things["agent-id"][0],
+            path="kept.txt",
+            content=word,
+            encoding="utf8",
+        )
+        home.things |= await _approvals(gateway, operator, name, word)
+        home.things |= await _terminals(gateway, operator, tenant, word)
         await operator.call("voicewake.set", triggers=[word])
         await operator.call("device.pair.rename", deviceId=device.id, label=word)
         await operator.call("system-event", text=word, host=word)
@@ -186,6 +201,51 @@ async def _conversation(operator: Ear, name: str, word: str) -> dict[str, tuple[
         "idempotency-key": (run,),
         "message-id": (injected["messageId"],),
     }
+
+
+async def _approvals(
+    gateway: Gateway, operator: Ear, name: str, word: str
+) -> dict[str, tuple[str, ...]]:
+    """An answer that lasts, and a question that waits for one."""
+    grant = Grant(
+        id=new_id("grant"), approval_id=new_id("approval"), agent="main", command=word,
+        pattern=word, created_at_ms=1, granted_by=word,
+    )  # fmt: skip
+    file = {"version": 1, "agents": {"main": {"allowlist": [{"pattern": word}]}}}
+    with directory(gateway.state_dir / "tenants" / name) as root:
+        ApprovalStore(root).save(StoredApprovals(grants=(grant,)))
+    await operator.call("exec.approvals.set", file=file)
+    asked = await operator.call(
+        "exec.approval.request", command=word, cwd=word, timeoutMs=600_000, twoPhase=True
+    )
+    return {"approval-id": (asked["id"],), "grant-id": (grant.id,)}
+
+
+async def _terminals(
+    gateway: Gateway, operator: Ear, tenant: Tenant, word: str
+) -> dict[str, tuple[str, ...]]:
+    """A terminal, a recording of another, and an operator who wants to see them."""
+    await gateway.sandbox_proved()
+    terminal = {"command": f"echo {word}; cat", "title": word}
+    await _set_terminals(gateway, tenant, record=True)
+    recorded = await operator.call("terminal.spawn", **terminal)
+    await operator.event("terminal.output", terminalId=recorded["terminalId"])
+    await operator.call("terminal.close", terminalId=recorded["terminalId"])
+    # Nobody looks after it when the house is left.
+    await _set_terminals(gateway, tenant, record=False, detached_timeout=1)
+    opened = await operator.call("terminal.spawn", **terminal)
+    (recording,) = (await operator.call("terminal.recordings.list"))["recordings"]
+    async with listening(gateway.port, ADMIN_KEY) as admin:
+        asked = await admin.call("terminal.support.request", tenantId=tenant.id, reason=word)
+    return {
+        "terminal-id": (opened["terminalId"],),
+        "recording-id": (recording["recordingId"],),
+        "support-request-id": (asked["requestId"],),
+    }
+
+
+async def _set_terminals(gateway: Gateway, tenant: Tenant, **settings: Any) -> None:
+    await gateway.configure(tenant, {"defaults": {"sandbox": {"terminal": settings}}})
 
 
 async def _kettle(operator: Ear, node: Ear, node_id: str, word: str) -> dict[str, tuple[str, ...]]:

@@ -15,6 +15,10 @@ _VARYING = (
     (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)"), "<time>"),
     (re.compile(r"\b[\w-]{43}\b"), "<secret>"),
     (re.compile(r'"(durationMs|uptimeMs|ms|age)":[\d.]+'), '"<duration>"'),
+    # Books and databases grow by themselves, and are measured now and then.
+    (re.compile(r'"(diskUsage|workspace|agentData)Bytes":\d+'), '"<size>"'),
+    # A minute's requests are forgotten while the suite goes on.
+    (re.compile(r'"(requests|tokens)This(Minute|Hour)":\d+'), '"<lately>"'),
 )
 
 

@@ -52,8 +52,16 @@ _OF_TENANT = Example({"tenantId": _TENANT})
 _OF_KEY = Example({"key": _KEY})
 _TRANSCRIPT = '{"type":"message","message":{"role":"user","content":"hi"}}\n'
 _HEADER = '{"type":"session","version":3,"id":"x","timestamp":"2026-11-21T12:00:00Z"}\n'
+_APPROVAL = Own("approval-id")
+_TERMINAL, _RECORDING = Own("terminal-id"), Own("recording-id")
+_SUPPORT = Own("support-request-id")
 _READ_CONFIG: Call = ("config.get", {})
 _CONFIG = {"raw": '{"defaults": {"session": {"history_tokens": 9000}}}', "baseHash": Took("hash")}
+
+_PUT: Call = (
+    "workspace.put",
+    {"agentId": _AGENT, "path": "made.txt", "content": "hi", "encoding": "utf8"},
+)
 
 EXAMPLES: Mapping[str, Example] = {
     "admin.resources.history": Example(),
@@ -73,6 +81,8 @@ EXAMPLES: Mapping[str, Example] = {
         {"agentId": _AGENT, "name": Own("file-name"), "content": "changed"}
     ),
     "agents.list": Example(),
+    "agents.workspace.get": Example({"agentId": _AGENT, "path": "kept.txt"}),
+    "agents.workspace.list": Example({"agentId": _AGENT}),
     "agents.update": Example({"agentId": _AGENT, "name": "Changed"}),
     "channels.status": Example(),
     "chat.abort": Example({"sessionKey": _KEY}),
@@ -96,6 +106,23 @@ EXAMPLES: Mapping[str, Example] = {
     "device.pair.rename": Example({"deviceId": _DEVICE, "label": "changed"}),
     "device.token.revoke": Example({"deviceId": _DEVICE, "role": "operator"}, is_ruinous=True),
     "device.token.rotate": Example({"deviceId": _DEVICE, "role": "operator"}),
+    "exec.approval.get": Example({"id": _APPROVAL}),
+    "exec.approval.grants.list": Example(),
+    "exec.approval.grants.revoke": Example({"grantId": Own("grant-id")}, is_ruinous=True),
+    "exec.approval.list": Example(),
+    "exec.approval.request": Example({"command": "ls", "timeoutMs": 1}),
+    "exec.approval.resolve": Example({"id": _APPROVAL, "decision": "deny"}, is_ruinous=True),
+    "exec.approval.waitDecision": Example(
+        {"id": _APPROVAL},
+        before=(("exec.approval.resolve", {"id": _APPROVAL, "decision": "deny"}),),
+        is_ruinous=True,
+    ),
+    "exec.approvals.get": Example(),
+    "exec.approvals.set": Example(
+        {"file": {"version": 1}, "baseHash": Took("hash")},
+        before=(("exec.approvals.get", {}),),
+        is_ruinous=True,
+    ),
     "health": Example({"probe": True}),  # not what was true a minute ago
     "last-heartbeat": Example(),
     "logs.tail": Example(),
@@ -183,11 +210,42 @@ EXAMPLES: Mapping[str, Example] = {
     "tokens.create": Example({"tenantId": _TENANT, "label": "more"}),
     "tokens.list": _OF_TENANT,
     "tokens.revoke": Example({"tenantId": _TENANT, "tokenId": Own("token-id")}, is_ruinous=True),
+    "terminal.ack": Example({"terminalId": _TERMINAL, "offset": 1}),
+    "terminal.attach": Example({"terminalId": _TERMINAL}),
+    "terminal.close": Example({"terminalId": _TERMINAL}, is_ruinous=True),
+    "terminal.detach": Example({"terminalId": _TERMINAL}, is_ruinous=True),
+    "terminal.list": Example(),
+    "terminal.recordings.delete": Example({"recordingId": _RECORDING}, is_ruinous=True),
+    "terminal.recordings.get": Example({"recordingId": _RECORDING}),
+    "terminal.recordings.list": Example(),
+    "terminal.resize": Example({"terminalId": _TERMINAL, "cols": 90, "rows": 30}),
+    "terminal.spawn": Example({"command": "true"}),
+    "terminal.support.end": Example({"requestId": _SUPPORT}, is_ruinous=True),
+    "terminal.support.list": Example(),
+    "terminal.support.request": Example(
+        {"tenantId": _TENANT, "terminalId": _TERMINAL, "reason": "help"}
+    ),
+    "terminal.support.resolve": Example(
+        {"requestId": _SUPPORT, "decision": "deny"}, is_ruinous=True
+    ),
+    "terminal.write": Example({"terminalId": _TERMINAL, "data": "hi\r"}),
+    "tools.catalog": Example({"agentId": _AGENT}),
+    "tools.effective": Example({"sessionKey": _KEY}, without={"agentId": ()}),
+    "tools.invoke": Example({"name": "agents_list", "sessionKey": _KEY}),
     "usage.cost": Example(),
     "usage.status": Example(),
     "users.self": Example(),
     "voicewake.get": Example(),
     "voicewake.set": Example({"triggers": ["hello"]}),
+    "workspace.delete": Example({"agentId": _AGENT, "path": "made.txt"}, before=(_PUT,)),
+    "workspace.get": Example({"agentId": _AGENT, "path": "kept.txt"}),
+    "workspace.list": Example({"agentId": _AGENT}),
+    "workspace.mkdir": Example({"agentId": _AGENT, "path": "folder"}),
+    "workspace.move": Example(
+        {"agentId": _AGENT, "from": "made.txt", "to": "moved.txt", "overwrite": True},
+        before=(_PUT,),
+    ),
+    "workspace.put": Example({"agentId": _AGENT, "path": "made.txt", "content": "aGk="}),
 }
 
 _numbers = count(10_000)

@@ -77,6 +77,8 @@ async def live(gateway: Gateway, home: Home, ear: Ear) -> None:
     await ear.call("node.pair.approve", requestId=asked["request"]["requestId"])
     await ear.call("device.pair.approve", requestId=home.things["pair-request-id"][1])
     await ear.call("device.pair.rename", deviceId=device, label=f"{word} again")
+    await ear.tell("exec.approval.request", {"command": word, "timeoutMs": 1})
+    await ear.call("exec.approval.resolve", id=home.things["approval-id"][0], decision="deny")
     await ear.call("agents.files.set", agentId=agent, name="SOUL.md", content=word)
     settings = {"defaults": {"agents": {agent: {"instructions": f"{word} again"}}}}
     version = (await ear.call("config.get"))["hash"]
@@ -89,8 +91,21 @@ async def live(gateway: Gateway, home: Home, ear: Ear) -> None:
     )  # fmt: skip
     invoke = (await home.node.event("node.invoke.request"))["payload"]
     await home.node.call("node.invoke.result", id=invoke["id"], nodeId=node_id, ok=True)
+    await use_terminal(home, ear)
     async with listening(gateway.port, home.tenant.token, **node_client(f"passing-{name}", word)):
         await ear.event("presence")
+
+
+async def use_terminal(home: Home, ear: Ear) -> None:
+    opened = await ear.call("terminal.spawn", command="cat", title=home.word)
+    terminal = opened["terminalId"]
+    await home.operator.call("terminal.attach", terminalId=terminal)
+    await home.operator.call("terminal.resize", terminalId=terminal, cols=90, rows=30)
+    await ear.call("terminal.write", terminalId=terminal, data=home.word)
+    await ear.event("terminal.output", terminalId=terminal)
+    (asked,) = home.things["support-request-id"]
+    await ear.call("terminal.support.resolve", requestId=asked, decision="deny")
+    await ear.call("terminal.close", terminalId=terminal)
 
 
 @pytest.mark.parametrize(("speaks", "listens"), [("acme", "mallory"), ("mallory", "acme")])

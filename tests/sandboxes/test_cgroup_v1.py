@@ -119,6 +119,12 @@ def test_who_may_make_no_groups_is_told_so(tmp_path: Path, fs: FakeCgroupFs) -> 
         used(tmp_path, Refusing())
 
 
+def test_asking_whether_groups_can_be_made_leaves_none(tmp_path: Path, fs: FakeCgroupFs) -> None:
+    used(tmp_path, fs)
+
+    assert not [path for path in tmp_path.glob("*/*") if path.is_dir()]
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> CgroupTree:
     """In the kernel's own hierarchies."""
@@ -209,7 +215,7 @@ async def test_a_busy_loop_gets_its_share_of_the_processor(tree: CgroupTree) -> 
 async def test_daemons_that_ignore_signals_and_fork_on_are_killed(tree: CgroupTree) -> None:
     script = (
         "for i in 1 2 3 4 5; do setsid sh -c \"trap '' TERM HUP INT; "
-        'while :; do sleep 0.01; done" </dev/null >/dev/null 2>&1 & done; echo up; sleep 60'
+        'while :; do sleep 0.01; done" </dev/null >/dev/null 2>&1 & done; echo up; exec sleep 60'
     )
     async with grouped.tidied(tree):
         group = await tree.open("acme", Limits(), None)

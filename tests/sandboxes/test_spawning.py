@@ -118,6 +118,23 @@ async def test_an_adopted_orphan_is_counted_and_reaped() -> None:
         os.close(descriptor)
 
 
+@pytest.mark.parametrize(("most", "expected"), [(None, 3 * 4096), (5000, 5000), (4096, 4096)])
+async def test_what_a_terminal_gives_out_in_pieces_is_read_at_once(
+    most: int | None, expected: int
+) -> None:
+    reading, writing = os.pipe2(os.O_DIRECT)  # gives out in pieces what was written in pieces
+    for letter in (b"a", b"b", b"c"):
+        os.write(writing, letter * 4096)
+    output = TerminalOutput(Terminal(reading))
+
+    with trio.fail_after(5):
+        assert (
+            await output.receive_some(most) == (b"a" * 4096 + b"b" * 4096 + b"c" * 4096)[:expected]
+        )
+    os.close(writing)
+    await output.aclose()
+
+
 async def test_a_terminals_end_is_the_end_of_its_output() -> None:
     master, slave = os.openpty()
     terminal = Terminal(master)

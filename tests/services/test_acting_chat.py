@@ -275,3 +275,52 @@ async def test_agents_are_listed(bench: ChatBench, autojump_clock: MockClock) ->
 
     ids = [row["id"] for row in msgspec.json.decode(results(bench)[0])["agents"]]
     assert ids == ["main", "pirate"]
+
+
+async def test_a_sub_agent_may_do_no_more_than_who_began_it(
+    bench: ChatBench, autojump_clock: MockClock
+) -> None:
+    script(bench, FakeReply(["Ten."]), FakeReply(["thanks"]))
+    bench.store.open_session(MAIN, now=bench.clock())
+    settings = {"permissionMode": "guarded", "execSecurity": "deny"}
+    bench.store.patch(MAIN, settings=settings, now=bench.clock())
+    subagents = Subagents(bench.chat, clock=bench.clock)
+    errand = Errand(task="x", agent="main")
+
+    spawned = await subagents.spawn(
+        bench.tenant, CALLER, MAIN, errand, depth=0, is_tainted=False, channel="irc"
+    )
+
+    child = bench.store.find(spawned.key)
+    assert child is not None
+    assert {name: child.settings[name] for name in settings} == settings
+    occasion = occasion_of(spawned.key, child, channel="subagent")
+    assert occasion.on_behalf == OnBehalf(agents=("main",), channels=("irc",))
+    await trio.sleep(5)
+
+
+async def test_who_hears_of_a_stranger_in_the_middle_of_a_turn_is_wary_at_once(
+    bench: ChatBench, autojump_clock: MockClock
+) -> None:
+    seen: list[bool] = []
+
+    async def look(call: ToolCall, params: ToolParams) -> ToolResult:
+        del params
+        await trio.lowlevel.checkpoint()
+        seen.append(call.tainted)
+        if len(seen) == 1:  # what ``Subagents`` does when a wary sub-agent reports
+            session = call.store.find(call.key)
+            assert session is not None
+            call.store.note_facts(call.key, {"untrusted": session.id}, now=bench.clock())
+            await bench.say("[the sub-agent ended]", "r2")
+            await trio.sleep(1)
+        return ToolResult(text="looked")
+
+    bench.toolbox.add(
+        Tool(name="look", group="t", label="", description="", params=ToolParams, call=look)
+    )
+    script(bench, calling("look"), calling("look"), FakeReply(["Done."]))
+
+    await bench.run("go")
+
+    assert seen == [False, True]

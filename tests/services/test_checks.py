@@ -10,6 +10,7 @@ from appliance.config.schema import (
     ProviderConfig,
     ServerConfig,
 )
+from appliance.sandboxes.base import Probe, Proof
 from appliance.services.checks import (
     INSTALLATION_CHECKS,
     VITAL_CHECKS,
@@ -134,3 +135,35 @@ def test_a_part_that_does_not_load_is_broken() -> None:
     assert findings["vector search"].verdict is Verdict.BROKEN
     assert findings["vector search"].remedy
     assert findings["database"] == Finding("database", Verdict.OK, "SQLite 3")
+
+
+def test_a_gateway_without_isolation_is_warned_of_and_not_broken() -> None:
+    assert verdict(HEALTHY, "sandbox") is Verdict.OK
+    broken = replace(HEALTHY, sandbox=Proof(backend="bubblewrap", problem="no user namespaces"))
+    assert verdict(broken, "sandbox") is Verdict.WARNING
+    assert worst(run_checks(broken)) is Verdict.WARNING
+    sound = Proof(backend="bubblewrap", probes=[Probe("user", passed=True)], limits="cgroup v2")
+    (finding,) = [
+        each for each in run_checks(replace(HEALTHY, sandbox=sound)) if each.name == "sandbox"
+    ]
+    assert finding.found == "bubblewrap: 1 of 1 probes hold; limits: cgroup v2"
+
+
+def test_doctor_shows_each_probe_that_failed_and_what_is_not_enforced() -> None:
+    proof = Proof(
+        backend="bubblewrap",
+        problem="the isolation does not hold",
+        probes=[Probe("user", passed=True), Probe("network", passed=False, detail="it answered")],
+        warnings=["nobody limits memory"],
+    )
+    findings = run_checks(replace(SOUND, vitals=replace(HEALTHY, sandbox=proof)))
+    told = {finding.name: finding for finding in findings}
+    assert told["sandbox: network"].found == "it answered"
+    assert "sandbox: user" not in told
+    assert told["sandbox limits"].found == "nobody limits memory"
+
+
+def test_a_way_out_that_no_command_finds_is_told() -> None:
+    assert (
+        verdict(replace(SOUND, egress_problem="install socat"), "sandbox egress") is Verdict.WARNING
+    )

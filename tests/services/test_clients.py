@@ -28,6 +28,7 @@ class Connection:
     connected_at: datetime = NOW
     watches_sessions: bool = False
     watched_sessions: set[str] = field(default_factory=set)
+    buffered: int = 0
     told: list[str] = field(default_factory=list)
     dropped: tuple[int, str] | None = None
 

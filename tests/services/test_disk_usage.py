@@ -32,16 +32,51 @@ def tenant(state: StateDirectory, name: str, files: dict[str, int]) -> Path:
     return path
 
 
-def test_files_are_added_up_by_the_directory_they_lie_in(tmp_path: Path) -> None:
-    fill(tmp_path, {"tenant.json": 10, "workspace/a": 100, "workspace/deep/b": 1, "memory/m": 7})
-    outside = tmp_path.parent / "large"
-    outside.write_bytes(b"x" * 10_000)
-    (tmp_path / "workspace/link").symlink_to(outside)
-    os.mkfifo(tmp_path / "workspace/pipe")
+def taken(*paths: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in paths)
+
+
+def test_what_is_taken_is_added_up_by_the_directory_it_lies_in(tmp_path: Path) -> None:
+    fill(tmp_path, {"tenant.json": 10, "workspace/a": 9000, "workspace/deep/b": 1, "memory/m": 7})
+    workspace = tmp_path / "workspace"
     found = measure(directory(tmp_path), now=NOON)
 
-    assert found == DiskUsage({"tenant.json": 10, "workspace": 101, "memory": 7}, NOON)
-    assert (found.total, found.of("workspace"), found.of("nothing")) == (118, 101, 0)
+    assert found == DiskUsage(
+        {
+            "tenant.json": taken(tmp_path / "tenant.json"),
+            "workspace": taken(workspace, *workspace.rglob("*")),
+            "memory": taken(tmp_path / "memory", tmp_path / "memory/m"),
+        },
+        NOON,
+        entries=7,
+    )
+    assert found.total == sum(found.by_part.values())
+    assert (found.of("workspace") > 9000, found.of("nothing")) == (True, 0)
+
+
+def test_what_a_link_leads_to_is_not_counted(tmp_path: Path) -> None:
+    outside = tmp_path / "large"
+    fill(outside, {"file": 1_000_000})
+    inside = tmp_path / "tenant"
+    inside.mkdir()
+    (inside / "file").symlink_to(outside / "file")
+    (inside / "folder").symlink_to(outside)
+    os.mkfifo(inside / "pipe")
+
+    found = measure(directory(inside), now=NOON)
+    assert found.entries == 3
+    assert found.total < 20_000
+
+
+def test_a_file_with_holes_takes_what_it_takes_and_one_with_two_names_does_so_once(
+    tmp_path: Path,
+) -> None:
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(10**12)
+    fill(tmp_path, {"one": 100_000})
+    (tmp_path / "two").hardlink_to(tmp_path / "one")
+
+    assert measure(directory(tmp_path), now=NOON).total == taken(tmp_path / "one")
 
 
 def test_a_tenant_with_very_many_files_is_measured_in_part(
@@ -49,10 +84,8 @@ def test_a_tenant_with_very_many_files_is_measured_in_part(
 ) -> None:
     monkeypatch.setattr(disk_usage, "MOST_ENTRIES", 5)
     fill(tmp_path, {f"workspace/{number}": 1 for number in range(10)})
-    found = measure(directory(tmp_path), now=NOON)
 
-    assert not found.complete
-    assert 0 < found.total < 10
+    assert not measure(directory(tmp_path), now=NOON).complete
 
 
 async def test_what_was_measured_is_kept_and_measured_anew_when_asked(
@@ -71,7 +104,10 @@ async def test_what_was_measured_is_kept_and_measured_anew_when_asked(
     assert await sizes.usage("acme") is first
     second = await sizes.usage("acme", refresh=True)
     assert second is not None
-    assert second.total == 10
+    assert second.total == taken(path / "workspace", *(path / "workspace").iterdir())
+    assert first is not None
+    sizes.learn("acme", first)
+    assert sizes.known("acme") is first
 
 
 async def test_a_tenant_that_is_gone_has_no_size(state: StateDirectory) -> None:

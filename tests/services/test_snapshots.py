@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
@@ -10,6 +10,7 @@ from appliance.config.loading import parse_config
 from appliance.config.schema import GatewayConfig
 from appliance.model.errors import Unavailable
 from appliance.model.session_keys import SessionKey
+from appliance.sandboxes.base import Proof
 from appliance.services.events import TenantEvents
 from appliance.services.routing import Router
 from appliance.services.snapshot_shapes import Health, Status
@@ -57,7 +58,8 @@ class FakeFacts:
     broken: Mapping[str, str] = {"torn": "cut off"}
     disk_free_bytes = 5
     config_problem: str | None = None
-    providers = ("stub",)
+    providers: Sequence[str] = ("stub",)
+    sandbox = Proof(backend="bubblewrap", limits="cgroup v2")
 
 
 @pytest.fixture

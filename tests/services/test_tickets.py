@@ -1,5 +1,6 @@
 """Tickets: one browser session each, once, within minutes, and no wider than its issuer."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -153,6 +154,34 @@ async def test_a_session_can_be_logged_out_by_its_id(tenancy: Tenancy) -> None:
     with pytest.raises(TokenRejected):
         tenancy.access.authenticate_cookie(session.cookie)
     assert tenancy.access.authenticate(created.token_text).tenant == "acme"
+
+
+async def test_a_browser_ends_its_own_session_whatever_its_scopes(tenancy: Tenancy) -> None:
+    await tenancy.make()
+    chat = await tenancy.caller("acme", Scope.CHAT)
+    session = await tenancy.tickets.redeem((await tenancy.tickets.issue(chat, "acme")).text)
+    caller = tenancy.access.authenticate_cookie(session.cookie)
+    inner = await tenancy.tickets.redeem((await tenancy.tickets.issue(caller, "acme")).text)
+
+    await tenancy.tickets.end(caller)
+
+    for cookie in (session.cookie, inner.cookie):
+        with pytest.raises(TokenRejected):
+            tenancy.access.authenticate_cookie(cookie)
+    assert not tenancy.access.is_live(caller)
+    assert tenancy.access.is_live(chat)
+    assert tenancy.audit.names[-1] == "logout"
+
+
+async def test_a_token_cannot_log_out(tenancy: Tenancy) -> None:
+    created = await tenancy.make()
+    caller = tenancy.access.authenticate(created.token_text)
+
+    for who in (caller, replace(ADMIN, tenant="acme")):
+        with pytest.raises(InvalidRequest, match="browser session"):
+            await tenancy.tickets.end(who)
+
+    assert tenancy.access.is_live(caller)
 
 
 @pytest.mark.parametrize("how", ["rotate", "disable", "delete", "recreate", "enable again"])

@@ -304,7 +304,8 @@ async def test_results_are_cut_at_both_ends_and_made_unicode(bench: Acting) -> N
 
 
 async def test_pictures_follow_the_results_in_a_message_of_their_own(bench: Acting) -> None:
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    link = {"url": "data:image/png;base64,AA=="}
+    picture: dict[str, object] = {"type": "image_url", "image_url": link}
     bench.hand.answers = {"look": ToolResult(text="a picture", parts=[picture])}
     bench.script(calls(("look", "{}")), FakeReply(["nice"]))
 
@@ -521,3 +522,28 @@ async def test_every_round_is_on_the_books(bench: Acting) -> None:
     assert sink.finished is not None
     assert sink.finished.usage is not None
     assert sink.finished.usage.total == 30
+
+
+async def test_what_strangers_wrote_is_known_to_the_session_while_the_turn_goes_on(
+    bench: Acting,
+) -> None:
+    bench.equip(bench.hand.tool("look"), bench.hand.tool("again"))
+    bench.hand.answers["look"] = ToolResult(text="evil", untrusted=Source.WEB)
+    bench.script(calls(("look", note("a"))), UpstreamFailed("gone"))
+    with pytest.raises(UpstreamFailed):
+        await bench.turn(said("go"), NOTES)
+
+    session = bench.store.find(NOTES)
+    assert session is not None
+    assert session.facts["untrusted"] == session.id
+
+
+async def test_a_conversation_that_its_caller_keeps_is_wary_too() -> None:
+    conversation = [
+        {"role": "user", "content": "<<<UNTRUSTED_CONTENT is how a mark begins"},
+        {"role": "assistant", "content": None},
+    ]
+    told = {"role": "tool", "content": marked("evil", source="web", nonce="n")}
+
+    assert not holds_marks(conversation)
+    assert holds_marks([*conversation, told])

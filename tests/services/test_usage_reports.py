@@ -307,8 +307,8 @@ class TestCsv:
         assert text == (
             "period_start,tenant,group_by,group,requests,input_tokens,output_tokens,"
             "cache_read_tokens,cache_write_tokens,reasoning_tokens,total_tokens,tool_calls,"
-            "sandbox_ms,cost,currency,unpriced_requests,estimated_requests\r\n"
-            "2026-11-21T00:00:00Z,acme,kind,chat,1,1,2,3,4,5,15,0,0,0.0000203,USD,0,0\r\n"
+            "sandbox_ms,cost,currency,unpriced_requests,estimated_requests,sandbox_cpu_ms\r\n"
+            "2026-11-21T00:00:00Z,acme,kind,chat,1,1,2,3,4,5,15,0,0,0.0000203,USD,0,0,0\r\n"
         )
 
     @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from tests.stub_provider import acting
 from tests.stub_provider.answers import Answer, encode, good
 from tests.stub_provider.asked import Asked, Dialect, Request, read_asked
 from tests.stub_provider.faults import FAULTS, error_body
@@ -63,7 +64,10 @@ def _respond(request: Request) -> Answer:
         return Answer((encode(_embeddings(json.loads(request.body))),))
     for ending, dialect in _DIALECTS:
         if path.endswith(ending):
-            return _answer(read_asked(request, dialect))
+            asked = read_asked(request, dialect)
+            if asked.model == acting.MODEL:
+                return acting.act(asked, request.json())
+            return _answer(asked)
     return Answer((b'{"error":{"message":"no such path"}}',), status=404)
 
 

@@ -157,7 +157,13 @@ class SessionTools:
             keeps_session=params.cleanup == "keep",
         )
         spawned = await self._subagents.spawn(
-            call.tenant, call.caller, call.key, errand, depth=call.depth, is_tainted=call.tainted
+            call.tenant,
+            call.caller,
+            call.key,
+            errand,
+            depth=call.depth,
+            is_tainted=call.tainted,
+            channel=call.channel,
         )
         return _told(
             {

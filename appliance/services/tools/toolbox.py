@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from appliance.config.schema import AgentConfig, GatewayConfig
 from appliance.config.tool_schema import ToolDefaults, ToolRules
+from appliance.model import session_scopes as scopes
 from appliance.model.session_keys import SessionKey
 from appliance.model.tool_policy import Rule, ToolPolicy
-from appliance.services.tools.base import Effect, Tool, ToolSource, ToolTenant
+from appliance.services.tools.base import Effect, Tool, ToolParams, ToolSource, ToolTenant
 from appliance.services.turn_requests import agent_of
 from appliance.storage.session_rows import Session
 
+_ON_BEHALF = "onBehalfOf"
 _LOOKING = frozenset({Effect.READ, Effect.FETCH})
 
 
@@ -26,6 +29,33 @@ class Occasion:
     depth: int = 0  # of sub-agents
     permission: str = ""  # the session's permissionMode
     over_http: bool = False  # POST /tools/invoke
+    on_behalf: "OnBehalf | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnBehalf:
+    """Who a sub-agent works for, up to who began it: it may use no more than any of them."""
+
+    agents: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+
+    def and_for(self, agent: str, channel: str) -> "OnBehalf":
+        return OnBehalf(
+            agents=tuple(dict.fromkeys((*self.agents, agent))),
+            channels=tuple(dict.fromkeys((*self.channels, channel))),
+        )
+
+    @classmethod
+    def of(cls, session: Session | None) -> "OnBehalf":
+        """As :attr:`facts` say, which no client can set."""
+        said = None if session is None else session.facts.get(_ON_BEHALF)
+        found = said if isinstance(said, Mapping) else {}
+        names = [tuple(map(str, found.get(which) or ())) for which in ("agents", "channels")]
+        return cls(agents=names[0], channels=names[1])
+
+    @property
+    def facts(self) -> dict[str, object]:
+        return {_ON_BEHALF: {"agents": list(self.agents), "channels": list(self.channels)}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +143,21 @@ def occasion_of(key: SessionKey, session: Session | None, *, channel: str) -> Oc
         channel=channel,
         depth=depth if isinstance(depth, int) else 0,
         permission=str(settings.get("permissionMode") or ""),
+        on_behalf=OnBehalf.of(session) if scopes.is_subagent(key) else None,
     )
 
 
 def policy_for(config: GatewayConfig, agent: AgentConfig, occasion: Occasion) -> ToolPolicy:
     tools = config.defaults.tools
     policy = ToolPolicy((_rule(tools),))
-    if (for_channel := tools.by_channel.get(occasion.channel)) is not None:
-        policy = policy.within(_rule(for_channel))
-    if agent.tools is not None:
-        policy = policy.within(_rule(agent.tools))
+    behalf = occasion.on_behalf or OnBehalf()
+    # Who calls over HTTP names a channel, and can narrow with it what HTTP may do.
+    channels = {occasion.channel, *behalf.channels, *(("http",) if occasion.over_http else ())}
+    policy = policy.within(
+        *(_rule(tools.by_channel[c]) for c in channels & tools.by_channel.keys())
+    )
+    agents = [agent, *(config.defaults.agents.get(name) for name in behalf.agents)]
+    policy = policy.within(*(_rule(a.tools) for a in agents if a is not None and a.tools))
     if occasion.depth:
         policy = policy.within(Rule(deny=tools.subagents.deny))
     if occasion.depth >= tools.subagents.max_depth:
@@ -136,11 +171,17 @@ def schema_of(tool: Tool[Any]) -> Mapping[str, Any]:
     """The JSON Schema of a tool's parameters, complete in itself."""
     if tool.schema is not None:
         return tool.schema
-    (schema,), definitions = msgspec.json.schema_components([tool.params])
-    inner = dict(definitions[tool.params.__name__])
-    del schema
+    params: type[ToolParams] = tool.params
+    return _schema(params)
+
+
+# Each turn asks for all of them.
+@lru_cache(maxsize=256)
+def _schema(params: type[ToolParams]) -> Mapping[str, Any]:
+    _, definitions = msgspec.json.schema_components([params])
+    inner = dict(definitions[params.__name__])
     inner.pop("title", None)
-    others = {name: value for name, value in definitions.items() if name != tool.params.__name__}
+    others = {name: value for name, value in definitions.items() if name != params.__name__}
     if others:
         inner["$defs"] = others
     complete: dict[str, Any] = _with_local_references(inner)

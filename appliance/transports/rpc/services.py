@@ -16,6 +16,7 @@ from appliance.services.nodes import NodeService
 from appliance.services.presence import Presence
 from appliance.services.resources import ResourceMonitor
 from appliance.services.routing import CatalogueEntry, Router
+from appliance.services.sandboxes import Sandboxes
 from appliance.services.session_usage import SessionUsage
 from appliance.services.sessions import SessionService
 from appliance.services.snapshots import Snapshots
@@ -41,6 +42,7 @@ class RpcServices:
     presence: Presence
     resources: ResourceMonitor
     router: Router
+    sandboxes: Sandboxes
     session_usage: SessionUsage
     sessions: SessionService
     snapshots: Snapshots

@@ -152,6 +152,7 @@ def shown(request: SupportRequest) -> SupportShown:
         mode=request.mode,
         admin=request.admin,
         reason=request.reason,
+        minutes=request.minutes,
         expires_at_ms=to_ms(request.expires_at),
         terminal_id=request.terminal_id,
     )

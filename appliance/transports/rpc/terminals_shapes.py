@@ -127,6 +127,7 @@ class SupportShown(Result, frozen=True, kw_only=True):
     mode: Mode
     admin: Annotated[str, Meta(description="The label of the operator's key.")]
     reason: str
+    minutes: Annotated[int, Meta(description="For how long it is asked.")]
     expires_at_ms: Annotated[int, Meta(description="ms since 1970: the request, or the access.")]
     terminal_id: Annotated[str | None, Meta(description="Left out for all of the tenant's.")] = None
 

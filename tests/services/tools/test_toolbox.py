@@ -183,3 +183,28 @@ def test_tools_are_described_as_a_chat_completion_wants_them() -> None:
 
 def test_an_occasion_follows_from_how_the_session_is_set() -> None:
     assert occasion_of(MAIN, None, channel="http") == Occasion(key=MAIN, channel="http")
+
+
+async def test_a_sub_agent_is_bound_by_all_on_whose_behalf_it_works(tmp_path: Path) -> None:
+    async with open_tenant(tmp_path) as tenant:
+        config = CONFIG.replace(
+            "max_output_tokens: 7}", "max_output_tokens: 7, tools: {deny: ['group:fs']}}"
+        )
+        tenant.config = parse_config(
+            config + "  tools: {by_channel: {irc: {deny: [web_fetch]}}}\n", name="config"
+        )
+        child = SessionKey("acme", "main", "subagent:x")
+        behalf = OnBehalf().and_for(PIRATE.agent, "irc").and_for("main", "subagent")
+        offer = await Toolbox(TOOLS).offer(tenant, Occasion(key=child, on_behalf=behalf))
+
+    free = ALL - {tool.name for tool in TOOLS if tool.group == "fs"}
+    assert set(offer.tools) == free - {"web_fetch"}
+
+
+async def test_who_calls_over_http_cannot_leave_its_rules_by_naming_another_channel(
+    tenant: FakeTenant,
+) -> None:
+    yaml = "  tools: {http_deny: [], by_channel: {http: {deny: [exec]}, irc: {deny: [read]}}}\n"
+
+    assert await offered(tenant, yaml, channel="x", over_http=True) == ALL - {"exec"}
+    assert await offered(tenant, yaml, channel="irc", over_http=True) == ALL - {"exec", "read"}

@@ -66,9 +66,10 @@ async def test_nothing_of_the_operator_is_shown(bench: Bench) -> None:
         "LANG",
         "mine",
         "rate_card",
+        "allow_private",
     ):
         assert secret not in text
-    for section in ("server", "providers", "quotas", "env", "meta", "logging", "backup", "egress"):
+    for section in ("server", "providers", "quotas", "env", "meta", "logging", "backup"):
         assert f'"{section}"' not in text
 
 

@@ -33,7 +33,7 @@ def test_its_parameters_can_be_described(method: Method) -> None:
         ("exec.approvals.node.set", OperatorScope.ADMIN, Scope.MANAGE, Who.TENANT),
         ("skills.install", OperatorScope.ADMIN, Scope.MANAGE, Who.TENANT),
         ("skills.bins", None, Scope.READ, Who.NODE),
-        ("tools.invoke", OperatorScope.WRITE, Scope.CHAT, Who.TENANT),
+        ("tts.convert", OperatorScope.WRITE, Scope.CHAT, Who.TENANT),
         ("update.run", OperatorScope.ADMIN, Scope.FULL, Who.ADMIN),
     ],
 )
