@@ -26,6 +26,7 @@ Profile = Literal["minimal", "coding", "messaging", "full"]
 Patterns = Annotated[list[ToolPattern], Meta(max_length=500)]
 NOT_OVER_HTTP = (
     "sessions_spawn", "sessions_send", "exec", "process", "write", "edit", "apply_patch",
+    "group:mcp",
 )  # fmt: skip
 Argument = Annotated[str, Meta(max_length=32_768)]
 

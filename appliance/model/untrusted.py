@@ -22,6 +22,5 @@ def marked(text: str, *, source: str, nonce: str) -> str:
     # A mark of its own inside could still deceive a reader who does not compare.
     text = _MARK.sub("<<<(removed)", text)
     return (
-        f'{MARK}source="{source}" id="{nonce}">>>\n{text}\n'
-        f'<<<END_UNTRUSTED_CONTENT id="{nonce}">>>'
+        f'{MARK}source="{source}" id="{nonce}">>>\n{text}\n<<<END_UNTRUSTED_CONTENT id="{nonce}">>>'
     )

@@ -145,8 +145,11 @@ def use_hierarchies(mounts: CgroupMounts, owner: str, *, fs: CgroupFs | None = N
     used = {name: mounts.hierarchies[name] for name in names}
     others = [*mounts.hierarchies.values(), *([mounts.unified] if mounts.unified else [])]
     version = CgroupV1(used, owner, fs=fs, others=others)
+    tried = [top for top in version.tops if not fs.has(top)]
     try:
         version.make_top()
+        for top in tried:  # somebody may only want to know, and never come back to remove it
+            fs.remove(top)
     except OSError as exc:
         reason = f"only root can make cgroup v1 groups ({exc.strerror})"
         raise GroupsUnavailable(reason) from exc

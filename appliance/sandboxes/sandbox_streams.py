@@ -5,6 +5,10 @@ import errno
 import trio
 from trio.lowlevel import FdStream
 
+from appliance.sandboxes.spawning import read_available
+
+_PIECE = 65_536  # bytes
+
 
 class Terminal:
     """The gateway's end of a terminal, and whether it was hung up."""
@@ -23,8 +27,9 @@ class TerminalOutput(trio.abc.ReceiveStream):
         self._terminal = terminal
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        most = _PIECE if max_bytes is None else max_bytes
         try:
-            return bytes(await self._terminal.stream.receive_some(max_bytes))
+            read = bytes(await self._terminal.stream.receive_some(most))
         except trio.BrokenResourceError as exc:
             # How Linux says that the last process has closed the terminal.
             if isinstance(exc.__cause__, OSError) and exc.__cause__.errno == errno.EIO:
@@ -34,6 +39,11 @@ class TerminalOutput(trio.abc.ReceiveStream):
             if self._terminal.is_hung_up:
                 return b""
             raise
+        # The kernel gives out at most 4 KiB at once, and a turn of the event loop for each
+        # of them would cost more than reading them.
+        if read and len(read) < most:
+            read += read_available(self._terminal.stream.fileno(), most - len(read))
+        return read
 
     async def aclose(self) -> None:
         await self._terminal.stream.aclose()

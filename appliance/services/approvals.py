@@ -181,6 +181,7 @@ class Approvals:
         tenant = call.tenant
         is_wary = self.is_wary(call)
         rules = (await self.policy.rules(tenant, call.key.agent)).tightened(security, ask)
+        rules = rules.tightened(*_of_session(call))
         judgement, grants = rules.judge(order)
         if judgement.verdict is Verdict.REFUSE:
             raise ToolFailed(f"the command is not allowed: {judgement.reason}")
@@ -201,7 +202,8 @@ class Approvals:
         shell does what it reads. One that the allow-list covers may read anything.
         """
         is_wary = self.is_wary(call)
-        rules = (await self.policy.rules(call.tenant, call.key.agent)).rules
+        agents = await self.policy.rules(call.tenant, call.key.agent)
+        rules = agents.tightened(*_of_session(call)).rules
         if rules.security is Security.DENY:
             raise ToolFailed("running commands is turned off")
         is_open = is_covered or rules.security is Security.FULL
@@ -333,6 +335,15 @@ def _somebody_can_answer(tenant: ApprovingTenant) -> bool:
         client.role is Role.OPERATOR and covers(client.scopes, OperatorScope.APPROVALS)
         for client in tenant.clients
     )
+
+
+def _of_session(call: ToolCall) -> tuple[Security | None, Ask | None]:
+    """What was set for the conversation; it may only tighten."""
+    session = call.store.find(call.key)
+    if session is None:
+        return None, None
+    security, ask = (session.settings.get(name) for name in ("execSecurity", "execAsk"))
+    return Security(str(security)) if security else None, Ask(str(ask)) if ask else None
 
 
 def _why_wary(call: ToolCall, effect: Effect) -> str:

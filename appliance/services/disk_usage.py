@@ -70,7 +70,9 @@ class Measuring:
                         self._complete = False
                         return
                     yield seen
-            except TreeTooLarge:
+            except (TreeTooLarge, PermissionError):
+                # The second is a mode that somebody in there changes back as fast as
+                # we change it: what cannot be measured is not within any limit.
                 self._complete = False
 
     def usage(self, *, now: datetime) -> DiskUsage:

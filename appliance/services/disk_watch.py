@@ -9,7 +9,7 @@ and write nothing until there is room again.
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from appliance.services.sandbox_limits import (
 from appliance.services.stepping import step_through
 from appliance.services.workspaces import OTHER_AGENTS
 from appliance.storage.paths import FreeSpace, TenantRoot
+from appliance.storage.tree_walk import TreeTooLarge
 from appliance.storage.unlinked_files import place_of, unlinked_bytes
 
 log = logging.getLogger(__name__)
@@ -157,7 +158,7 @@ class DiskWatch:
             self._end_if_over(tenant, nursery)
             if self._is_due(tenant, account, free):
                 account.is_measuring = True
-                nursery.start_soon(self._measure, tenant, account)
+                nursery.start_soon(self._measure, tenant, account, nursery)
             is_busy = is_busy or bool(self._running(tenant.id)) or account.is_measuring
         if _is_below_floor(free):
             self._defend(tenants, nursery)
@@ -175,9 +176,11 @@ class DiskWatch:
         left = tenant.root.room.left_bytes
         fell = account.free_before - free.bytes
         is_urgent = fell > left if left is not None else free.bytes < 2 * FLOOR_BYTES
-        return is_urgent and now >= account.ended_at + max(_SOONEST, account.cost)
+        return is_urgent and now >= account.ended_at + max(TICK, account.cost)
 
-    async def _measure(self, tenant: WatchedTenant, account: _Account) -> None:
+    async def _measure(
+        self, tenant: WatchedTenant, account: _Account, nursery: trio.Nursery
+    ) -> None:
         began = trio.current_time()
         limits = disk_limits(tenant.config.sandbox.limits, tenant.meter.limits)
         measuring = Measuring(tenant.root, most_entries=limits.files)
@@ -186,7 +189,7 @@ class DiskWatch:
             tenant.root.room.is_stale = False
             try:
                 await step_through(measuring.steps())
-                nameless = await self._nameless(tenant)
+                usage = await self._with_nameless(tenant, measuring.usage(now=self._clock()))
             except (OSError, ValueError) as error:  # ValueError: the tenant fell asleep
                 log.warning(
                     "a tenant's disk usage cannot be measured",
@@ -194,18 +197,22 @@ class DiskWatch:
                 )
                 tenant.root.room.is_stale = True
             else:
-                usage = measuring.usage(now=self._clock()).more(WORKSPACES, nameless)
                 self._keep(tenant, account, usage)
+                self._end_if_over(tenant, nursery)  # at the next look there would be more
         account.ended_at = trio.current_time()
         account.cost = account.ended_at - began
         account.is_measuring = False
         account.known.set()
 
-    async def _nameless(self, tenant: WatchedTenant) -> int:
-        """Bytes of files that were deleted and are still open in a sandbox."""
+    async def _with_nameless(self, tenant: WatchedTenant, usage: DiskUsage) -> DiskUsage:
+        """``usage`` with the files that were deleted and are still open in a sandbox."""
         if not self._running(tenant.id):
-            return 0
-        return await trio.to_thread.run_sync(_unlinked_bytes, tenant.root)
+            return usage
+        try:
+            nameless = await trio.to_thread.run_sync(_unlinked_bytes, tenant.root)
+        except TreeTooLarge:
+            return replace(usage, complete=False)
+        return usage.more(WORKSPACES, nameless)
 
     def _keep(self, tenant: WatchedTenant, account: _Account, usage: DiskUsage) -> None:
         if account.usage is None:

@@ -58,6 +58,8 @@ class Address:
         self._port = url.port or (443 if self._is_secure else 80)
         self._authority = url.netloc.rpartition("@")[2]
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        if config.credential and not (self._is_secure or tenant.config.egress.allow_private):
+            raise ServerGone("its credential is sent over https only; change its url")
         _require_within(tenant.config.egress.only, self._host)
         self._pool = ConnectionPool(self._dial, limit=_CONNECTIONS, connect_timeout=_CONNECTING)
         self._allowance = Allowance(_BURST, _PER_SECOND, now=trio.current_time())

@@ -51,6 +51,11 @@ class McpHost:
                 )
         return list(self._servers.values())
 
+    def nudge(self, server: McpServer) -> None:
+        """Try one again that has failed, for whoever comes later."""
+        if self._nursery is not None:
+            server.nudge(self._nursery)
+
     async def ready(self, server: McpServer) -> Link:
         """Raises :exc:`ServerGone`."""
         with trio.move_on_after(_STARTING):

@@ -128,6 +128,12 @@ class McpServer:
             if run.finished.is_set():
                 raise ServerGone(self.problem)
 
+    def nudge(self, nursery: trio.Nursery) -> None:
+        """Try again if it is time for that, and let nobody wait for it."""
+        is_due = trio.current_time() >= self._not_before
+        if self._run is None and is_due and not self._is_retired:
+            self._begin(nursery)
+
     def _begin(self, nursery: trio.Nursery) -> _Run:
         if self._is_retired:
             raise ServerGone("it is not configured any more")

@@ -53,6 +53,11 @@ class McpServers:
         del agent  # the servers are the tenant's, and run in the workspace of its main agent
         servers = self._servers(tenant)
         unknown = [server for server in servers if not server.is_listed]
+        for server in unknown:
+            # Who has failed before makes nobody wait once more.
+            if server.failures:
+                tenant.state.mcp.nudge(server)
+        unknown = [server for server in unknown if not server.failures]
         if unknown:
             with trio.move_on_after(_PATIENCE):
                 async with trio.open_nursery() as nursery:

@@ -28,7 +28,7 @@ from appliance.storage.paths import ConfinedDirectory
 _OF_HELPERS = frozenset({"AGENTS.md", "TOOLS.md", "SOUL.md", "IDENTITY.md", "USER.md"})
 _ONLY_MAIN = "MEMORY.md"
 _BOOTSTRAP = "BOOTSTRAP.md"
-_LONGEST_CHARACTER = 4  # bytes
+_LARGEST_READ = 8 * 1024 * 1024  # bytes of a file; of a larger one nothing is shown
 
 
 class PromptTenant(Protocol):
@@ -79,10 +79,10 @@ class Prompts:
         """The files' texts; a thread is asked only for those that changed."""
         known = tenant.state.prompt_files.setdefault(agent, PromptFiles())
         found = tenant.root.stats(workspace_of(agent), NAMES)
-        signature = _signature(found)
+        limit = tenant.config.defaults.tools.prompt.max_file_chars
+        signature = (*_signature(found), ("", 0, 0, limit)) if found else ()
         if signature != known.signature:
-            limit = tenant.config.defaults.tools.prompt.max_file_chars
-            read = partial(_read_all, tenant.root, agent, found, limit * _LONGEST_CHARACTER)
+            read = partial(_read_all, tenant.root, agent, found, limit)
             known.texts = await trio.to_thread.run_sync(read)
             known.signature = signature
         return known.texts
@@ -145,8 +145,9 @@ def _signature(found: Mapping[str, os.stat_result]) -> Signature:
 def _read_all(
     root: ConfinedDirectory, agent: str, found: Mapping[str, os.stat_result], limit: int
 ) -> dict[str, str]:
+    """As much of each as a prompt shows of it: what is kept of huge files is not huge."""
     return {
-        name: read_text(root, agent, name, limit=max(limit, entry.st_size + 1))
+        name: _shortened(read_text(root, agent, name, limit=_LARGEST_READ).strip(), limit, name)
         for name, entry in found.items()
-        if entry.st_size <= 64 * limit
+        if entry.st_size <= _LARGEST_READ
     }

@@ -24,6 +24,8 @@ from appliance.services.session_listing import SessionListings, considered
 from appliance.services.session_policy import SessionPolicy
 from appliance.services.session_settings import Settings
 from appliance.services.session_views import SessionView, TenantWithSessions, key_of
+from appliance.services.subagents import is_tainted
+from appliance.services.turn_rounds import TAINT
 from appliance.storage.session_rows import Session, SessionFilter
 from appliance.storage.sessions import SessionStore
 
@@ -136,6 +138,9 @@ class SessionService:
         session = before or store.open_session(key, now=now)
         if fork and parent is not None:
             await self.transcripts.copy(store, source, key)
+            if is_tainted(source):  # what strangers wrote has been copied, too
+                copied = store.find(key) or session
+                store.note_facts(key, {TAINT: copied.id}, now=now)
         if label is not None or checked:
             changed_label = UNSET if label is None else label
             session = store.patch(key, label=changed_label, settings=checked, now=now)

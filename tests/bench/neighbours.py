@@ -1,12 +1,13 @@
 """What a tenant notices of another one that lets bombs off in its sandbox."""
 
+import itertools
 import json
 import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
@@ -30,6 +31,7 @@ _INVOKE = "/tools/invoke"
 _CLEARING = 5.0  # seconds until what was left behind counts
 _MB = 1_000_000
 _BLOCK = 512  # bytes
+_LOOK = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 
 
 async def neighbours(bench: Bench) -> list[Row]:
@@ -65,12 +67,20 @@ def written_config(text: str) -> str:
     return json.dumps(known)
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Milliseconds. A completion waits for the disk, and so for all who write to it."""
+
+    completions: list[float] = field(default_factory=list)
+    looks: list[float] = field(default_factory=list)  # at /healthz
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Milliseconds of the neighbour's completions; what became of the bomb."""
+    """What a neighbour waited for; what became of the bomb."""
 
-    alone: Sequence[float]
-    beside: Sequence[float]
+    alone: "Waits"
+    beside: "Waits"
     cpu_alone: float  # seconds a second, of the gateway
     cpu_beside: float
     ended: str
@@ -78,23 +88,11 @@ class Trial:
     left: Sequence[str]  # processes and groups, a moment later
     stored: int  # bytes in the workspace
 
-    @property
-    def added(self) -> float:
-        return percentile(self.beside, 0.99) - percentile(self.alone, 0.99)
-
 
 def rows_of(bomb: Bomb, trial: Trial) -> list[Row]:
     rows = [
-        *(
-            Row(
-                f"Beside a {bomb.name}, {text} of a completion",
-                percentile(trial.beside, share),
-                "ms",
-                percentile(trial.alone, share),
-                "without it",
-            )
-            for text, share in (("p50", 0.5), ("p99", 0.99))
-        ),
+        *_waits(bomb, "a completion", trial.beside.completions, trial.alone.completions),
+        *_waits(bomb, "/healthz", trial.beside.looks, trial.alone.looks),
         Row(
             f"Beside a {bomb.name}, the gateway's CPU",
             100 * trial.cpu_beside,
@@ -103,18 +101,12 @@ def rows_of(bomb: Bomb, trial: Trial) -> list[Row]:
             "without it",
         ),
         Row(
-            f"Beside a {bomb.name}, added to the p99",
-            trial.added,
-            "ms",
-            bar=at_most(10),
-            note=f"ended after {trial.seconds:.1f} s: {trial.ended}",
-        ),
-        Row(
             f"Beside a {bomb.name}, left behind",
             len(trial.left),
             "processes, groups",
             bar=at_most(0),
-            note=", ".join(trial.left),
+            note=f"it ended after {trial.seconds:.1f} s: {trial.ended}"
+            + "".join(f"; {each}" for each in trial.left),
         ),
     ]
     if bomb.fills_disk:
@@ -122,11 +114,19 @@ def rows_of(bomb: Bomb, trial: Trial) -> list[Row]:
     return rows
 
 
+def _waits(bomb: Bomb, name: str, beside: Sequence[float], alone: Sequence[float]) -> Iterator[Row]:
+    for text, share in (("p50", 0.5), ("p99", 0.99)):
+        value, baseline = percentile(beside, share), percentile(alone, share)
+        label = f"Beside a {bomb.name}, {text} of {name}"
+        yield Row(label, value, "ms", baseline, "without it")
+    yield Row(f"Beside a {bomb.name}, added to that", value - baseline, "ms", bar=at_most(10))
+
+
 def _try(gateway: Gateway, number: int, bomb: Bomb, seconds: float) -> Trial:
-    quiet = _Completions(gateway)
-    quiet.run(_WARM_UP)
-    alone = list[float]()
-    cpu_alone = _share(gateway, lambda: alone.extend(quiet.run(seconds / 2)))
+    with _asking(gateway):
+        sleep(_WARM_UP)
+    with _asking(gateway) as alone:
+        cpu_alone = _share(gateway, lambda: sleep(seconds / 2))
     ended, took = "", 0.0
 
     def attack() -> None:
@@ -137,11 +137,12 @@ def _try(gateway: Gateway, number: int, bomb: Bomb, seconds: float) -> Trial:
         # If it ended early, what follows is its doing too.
         sleep(max(0.0, min(2.0, seconds - took)))
 
-    with _meanwhile(gateway) as beside:
+    with _asking(gateway) as beside:
         cpu_beside = _share(gateway, attack)
     left = _left_behind(gateway)
     # Both before and after: others use the machine as well, and not always as much.
-    alone.extend(quiet.run(seconds / 2))
+    with _asking(gateway, alone):
+        sleep(seconds / 2)
     tenant = gateway.state.tenants[number].id
     return Trial(
         alone=alone,
@@ -162,60 +163,54 @@ def _share(gateway: Gateway, work: Callable[[], None]) -> float:
     return (gateway.server.cpu_seconds() - cpu) / (perf_counter() - began)
 
 
-class _Completions:
-    """Asks at a fixed rate, whether or not the answer before was late."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        token = gateway.state.tenants[0].token
-        body = request_body(f"json/{MODEL}", stream=False)
-        self._request = request_bytes(CHAT, body, token=token)
-        self._port = gateway.port
-
-    def run(self, seconds: float, until: threading.Event | None = None) -> list[float]:
-        """Milliseconds from when each was due: one that waits delays those after it as well."""
-        took: list[float] = []
-        connection = Connection(self._port)
-        try:
-            began = perf_counter()
-            for due in due_times(began, _RATE, seconds):
-                if until is not None and until.is_set():
-                    break
-                if (ahead := due - perf_counter()) > 0:
-                    sleep(ahead)
-                connection.ask(self._request)
-                took.append((perf_counter() - due) * 1000)
-        finally:
-            connection.close()
-        return took
-
-
-def due_times(began: float, rate: int, seconds: float) -> Iterator[float]:
-    for number in range(int(rate * seconds)):
+def due_times(began: float, rate: int) -> Iterator[float]:
+    for number in itertools.count():
         yield began + number / rate
 
 
 @contextmanager
-def _meanwhile(gateway: Gateway) -> Iterator[list[float]]:
-    """Completions in a thread of their own while the block runs; filled when it is left."""
-    took: list[float] = []
-    failures: list[Exception] = []
-    over = threading.Event()
+def _asking(gateway: Gateway, waits: Waits | None = None) -> Iterator[Waits]:
+    """Ask in threads of their own while the block runs. The samples are complete after it."""
+    waits = Waits() if waits is None else waits
+    body = request_body(f"json/{MODEL}", stream=False)
+    completion = request_bytes(CHAT, body, token=gateway.state.tenants[0].token)
+    over, failures = threading.Event(), list[Exception]()
 
-    def ask() -> None:
+    def ask(request: bytes, took: list[float]) -> None:
         try:
-            took.extend(_Completions(gateway).run(120.0, over))
+            _ask_on(gateway.port, request, took, over)
         except Exception as exc:  # noqa: BLE001 - raised again below, in the other thread
             failures.append(exc)
 
-    thread = threading.Thread(target=ask)
-    thread.start()
+    threads = [
+        threading.Thread(target=ask, args=(completion, waits.completions)),
+        threading.Thread(target=ask, args=(_LOOK, waits.looks)),
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        yield took
+        yield waits
     finally:
         over.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
     if failures:
         raise MeasurementFailed(f"the neighbour was not answered: {failures[0]}")
+
+
+def _ask_on(port: int, request: bytes, took: list[float], over: threading.Event) -> None:
+    """At a fixed rate, each timed from when it was due: one that waits delays those after it."""
+    connection = Connection(port)
+    try:
+        for due in due_times(perf_counter(), _RATE):
+            if (ahead := due - perf_counter()) > 0:
+                sleep(ahead)
+            if over.is_set():
+                return
+            connection.ask(request)
+            took.append((perf_counter() - due) * 1000)
+    finally:
+        connection.close()
 
 
 def _attack(gateway: Gateway, number: int, command: str, seconds: float) -> str:

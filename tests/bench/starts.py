@@ -33,7 +33,7 @@ async def sandbox_starts(bench: Bench) -> list[Row]:
     with all_cores(bench.cores):
         path = bench.scratch / "starts"
         path.mkdir()
-        async with _sandboxes(path) as (service, backend, groups):
+        async with real_sandboxes(path) as (service, backend, groups):
             took = await _take(service, backend, groups, bench.plan.commands)
     name, against = f"{_COMMAND} in a sandbox ({groups.level})", "the launcher bare"
     return [
@@ -69,8 +69,11 @@ class _Noting(Bubblewrap):
 
 
 @asynccontextmanager
-async def _sandboxes(path: Path) -> AsyncIterator[tuple[SandboxBench, _Noting, Groups]]:
-    """The gateway's service with everything behind it: quotas, books, the watch of the disk."""
+async def real_sandboxes(path: Path) -> AsyncIterator[tuple[SandboxBench, _Noting, Groups]]:
+    """The gateway's service with everything behind it: quotas, books, the watch of the disk.
+
+    ``path`` is an empty directory.
+    """
     groups = await choose_groups(path)
     backend = _Noting(uid=SandboxConfig().uid, groups=groups)
     failed: MeasurementFailed | None = None

@@ -7,9 +7,14 @@ import pty
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import trio
+
+from appliance.sandboxes.base import TerminalSize
+from appliance.services.sandboxes import SandboxRequest
 from tests.bench.crowd import Peer
 from tests.bench.gateway import Gateway
 from tests.bench.greeting import request
@@ -17,6 +22,7 @@ from tests.bench.latency import in_thread
 from tests.bench.processes import MeasurementFailed, Server, all_cores
 from tests.bench.report import Row, at_least, at_most
 from tests.bench.stage import Bench
+from tests.bench.starts import real_sandboxes
 from tests.bench.websocket import gateway_alone
 
 _MB = 1_000_000
@@ -36,6 +42,7 @@ async def terminal_rates(bench: Bench) -> list[Row]:
         free = replace(bench, cores=cores)
         size = bench.plan.terminal_megabytes * _MB
         bare = await in_thread(lambda: flood_bare(size))
+        inside = await _flood_inside(bench.scratch / "terminal-inside", size)
         async with gateway_alone(free, "terminal") as gateway:
             flood = await in_thread(lambda: _flood(gateway, size))
         async with gateway_alone(free, "terminals") as gateway:
@@ -49,6 +56,7 @@ async def terminal_rates(bench: Bench) -> list[Row]:
             "a bare PTY",
             at_least(40),
         ),
+        Row("The same", flood.rate, "MB/s", inside, "a sandbox's, only read"),
         Row("The same, a core for itself", 1000 / flood.cpu_ms, "MB/s", bar=at_least(40)),
         Row("CPU a megabyte of it", flood.cpu_ms, "ms"),
         Row("Memory that the gateway grew by meanwhile", flood.growth, "MB", bar=at_most(8)),
@@ -113,6 +121,20 @@ def flood_bare(size: int) -> float:
         os.close(master)
     if got != expected(size):
         raise MeasurementFailed(f"a bare PTY brought {got} of {expected(size)} bytes")
+    return got / took / _MB
+
+
+async def _flood_inside(path: Path, size: int) -> float:
+    """MB a second out of a sandbox' terminal that somebody only reads."""
+    await trio.Path(path).mkdir()
+    command = ("/bin/bash", "-c", flooding(size))
+    async with real_sandboxes(path) as (service, _, _):
+        request = SandboxRequest(agent="main", command=command, terminal=TerminalSize(80, 24))
+        async with service.sandboxes.open(service.tenant, request) as sandbox:
+            began, got = perf_counter(), 0
+            while got < expected(size) and (piece := await sandbox.output.receive_some(_READ)):
+                got += len(piece)
+            took = perf_counter() - began
     return got / took / _MB
 
 

@@ -160,11 +160,8 @@ class _Answer:
 async def http_server(behaviour: str = "good") -> AsyncIterator[HttpServer]:
     server = HttpServer(behaviour=behaviour)
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(
-            lambda task_status: trio.serve_tcp(
-                server.serve, 0, host="127.0.0.1", task_status=task_status
-            )
-        )
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, server.serve, listeners)
         server.port = listeners[0].socket.getsockname()[1]
         yield server
         nursery.cancel_scope.cancel()

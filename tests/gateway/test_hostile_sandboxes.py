@@ -346,7 +346,9 @@ async def test_a_bomb_ends_with_a_reason_and_hurts_nobody(
                 assert "fine" in await told(gateway, other, call("exec", command="echo fine"))
             await trio.sleep(0.1)
 
-    assert ("no room left" if bomb.fills_disk else "time limit") in ended[0]
+    # So many open files may also hide what was deleted and still takes room.
+    ends = ("no room left",) if bomb.fills_disk else ("time limit", "no room left")
+    assert any(end in ended[0] for end in ends)
     if bomb.fills_disk:
         refused = await told(gateway, acme, call("exec", command="echo no"))
         assert "no room left" in refused

@@ -12,7 +12,7 @@ def test_lines_are_the_same_however_they_are_cut(written: list[bytes], size: int
     wanted = [line.replace(b"\n", b"").strip() for line in written]
     stream = b"".join(line + b"\n" for line in (each.replace(b"\n", b"") for each in written))
     lines = Lines(100)
-    found = []
+    found: list[bytes] = []
     for start in range(0, len(stream), size):
         found += lines.feed(stream[start : start + size])
     assert found == [line for line in wanted if line]

@@ -1,4 +1,4 @@
-"""A tenant with MCP servers that run as plain processes: fakes of a sandbox around real programs."""
+"""A tenant with MCP servers that run as plain processes: fake sandboxes, real programs."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from appliance.config.loading import parse_config
 from appliance.model.session_keys import SessionKey
 from appliance.sandboxes.base import Ending, Sandbox, SandboxUsage, TerminalSize
 from appliance.services.mcp_servers import McpServers
-from appliance.services.sandboxes import SandboxRequest, Sandboxes, SandboxTenant
+from appliance.services.sandboxes import Sandboxes, SandboxRequest, SandboxTenant
 from appliance.services.tools.base import AnyParams, Tool, ToolCall, ToolResult
 from appliance.storage.credentials import Vault
 from tests.fakes import mcp_server
@@ -112,6 +112,10 @@ class McpBench:
         return await tool.call(call, AnyParams(arguments=arguments))
 
 
+def vault() -> Vault:
+    return Vault(b"k" * 32)
+
+
 def stdio(mode: str = "good", **more: Any) -> dict[str, Any]:
     return {"command": [sys.executable, "-I", str(SCRIPT), mode], **more}
 
@@ -119,11 +123,10 @@ def stdio(mode: str = "good", **more: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def open_mcp(path: Path) -> AsyncIterator[McpBench]:
     sandboxes = PlainSandboxes()
-    vault = Vault(b"k" * 32)
     async with open_tenant(path) as tenant, trio.open_nursery() as nursery:
         nursery.start_soon(tenant.state.mcp.run)
-        servers = McpServers(cast("Sandboxes", sandboxes), vault=vault)
+        servers = McpServers(cast("Sandboxes", sandboxes), vault=vault())
         with trio.fail_after(60):
-            yield McpBench(tenant, servers, sandboxes, vault)
+            yield McpBench(tenant, servers, sandboxes, vault())
         nursery.cancel_scope.cancel()
     assert sandboxes.running == 0

@@ -20,7 +20,7 @@ from appliance.services.session_policy import SessionPolicy
 from appliance.services.subagents import Errand, Subagents, is_tainted
 from appliance.services.tools import sessions as session_tools
 from appliance.services.tools.base import Source, Tool, ToolCall, ToolParams, ToolResult
-from appliance.services.tools.toolbox import Toolbox
+from appliance.services.tools.toolbox import OnBehalf, Toolbox, occasion_of
 from tests.fakes.providers import FakeReply
 from tests.fakes.tenants import CALLER
 from tests.services.chatting import MAIN, ChatBench, DeltaReply, open_chat
@@ -300,9 +300,10 @@ async def test_a_sub_agent_may_do_no_more_than_who_began_it(
 
 
 async def test_who_hears_of_a_stranger_in_the_middle_of_a_turn_is_wary_at_once(
-    bench: ChatBench, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     seen: list[bool] = []
+    opened: list[ChatBench] = []
 
     async def look(call: ToolCall, params: ToolParams) -> ToolResult:
         del params
@@ -311,16 +312,16 @@ async def test_who_hears_of_a_stranger_in_the_middle_of_a_turn_is_wary_at_once(
         if len(seen) == 1:  # what ``Subagents`` does when a wary sub-agent reports
             session = call.store.find(call.key)
             assert session is not None
-            call.store.note_facts(call.key, {"untrusted": session.id}, now=bench.clock())
-            await bench.say("[the sub-agent ended]", "r2")
+            call.store.note_facts(call.key, {"untrusted": session.id}, now=opened[0].clock())
+            await opened[0].say("[the sub-agent ended]", "r2")
             await trio.sleep(1)
         return ToolResult(text="looked")
 
-    bench.toolbox.add(
-        Tool(name="look", group="t", label="", description="", params=ToolParams, call=look)
-    )
-    script(bench, calling("look"), calling("look"), FakeReply(["Done."]))
-
-    await bench.run("go")
+    tool = Tool(name="look", group="t", label="", description="", params=ToolParams, call=look)
+    async with open_chat(tmp_path, toolbox=Toolbox([tool])) as bench:
+        opened.append(bench)
+        script(bench, calling("look"), calling("look"), FakeReply(["Done."]))
+        bench.configure("  session: {queue: {mode: steer}}\n")
+        await bench.run("go")
 
     assert seen == [False, True]

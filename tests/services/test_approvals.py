@@ -547,3 +547,16 @@ async def test_what_an_approved_command_is_told_is_approved_too(bench: ApprovalB
 def test_nothing_hides_in_what_people_are_shown() -> None:
     assert shown("ls\trm\n\x1b[2Kls\u202ex\x00") == "ls\trm\n\\u{1b}[2Kls\\u{202e}x\\u{0}"
     assert shown("x" * 20_000).endswith("[… and 4000 characters that are not shown]")
+
+
+async def test_what_is_set_for_the_session_tightens_too(bench: ApprovalBench) -> None:
+    call = bench.bench.made("exec")
+    call.store.open_session(call.key, now=bench.clock())
+    call.store.patch(call.key, settings={"execAsk": "always"}, now=bench.clock())
+    with pytest.raises(ToolFailed, match="needs approval"):
+        await bench.approvals.require_order(call, order())
+    with pytest.raises(ToolFailed, match="needs approval"):
+        await bench.approvals.require_input(call, order(), "x", is_covered=True)
+    call.store.patch(call.key, settings={"execSecurity": "deny"}, now=bench.clock())
+    with pytest.raises(ToolFailed, match="turned off"):
+        await bench.approvals.require_order(call, order())

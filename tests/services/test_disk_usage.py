@@ -1,5 +1,6 @@
+import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,16 @@ async def test_a_disk_that_cannot_be_listed_is_tried_again(
     monkeypatch.setattr(roots, "tenants", tenants)
     nursery.start_soon(DiskSizes(roots, clock=HandClock()).run)
     assert await roots.asked.receive() == "acme"
+
+
+def test_what_nobody_lets_us_look_into_is_measured_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "acme", {"workspace/a": 10})
+
+    def closed(*_: object, **__: object) -> Generator[int, None, None]:
+        yield 0
+        raise PermissionError(errno.EACCES, "closed again")
+
+    monkeypatch.setattr(disk_usage, "walk", closed)
+    assert not measure(directory(tmp_path / "acme"), now=NOON).complete

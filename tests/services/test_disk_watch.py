@@ -14,6 +14,7 @@ from appliance.services import disk_watch
 from appliance.services.disk_watch import FLOOR_BYTES, DiskWatch
 from appliance.services.workspaces import open_workspace
 from appliance.storage.paths import FreeSpace
+from appliance.storage.tree_walk import TreeTooLarge
 from tests.books import HandClock
 from tests.fakes.sandboxes import FakeSandbox, Script
 from tests.fakes.tenants import FakeTenant, open_tenant
@@ -236,7 +237,27 @@ async def test_long_walks_are_rare_and_a_disk_that_fills_is_looked_at_sooner(
         assert not due(3 * disk_watch.FLOOR_BYTES)
         assert due(disk_watch.FLOOR_BYTES + 1)
 
+        # A short one is repeated with every look: a second is a gigabyte.
+        tenant.root.room.told(left=1000, refusal=None)
+        account.ended_at, account.cost = trio.current_time(), 0.01
+        assert not due(10**12 - 1001)
+        await trio.sleep(disk_watch.TICK)
+        assert due(10**12 - 1001)
+        assert not due(10**12 - 1000)
+
 
 async def _until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 - walks in threads tell nobody here
         await trio.sleep(0.02)
+
+
+async def test_who_cannot_be_measured_is_over(
+    bench: SandboxBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(_: object) -> int:
+        raise TreeTooLarge("open files")
+
+    monkeypatch.setattr(disk_watch, "_unlinked_bytes", too_many)
+    bench.backend.will(writes(bench, 10))
+    async with watching(bench):
+        assert (await bench.run("hide", timeout=25)).over_disk

@@ -1,6 +1,7 @@
 """MCP servers over HTTP: what is dialled, what is sent, and what a bad one can do."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,7 +60,7 @@ async def test_calls_go_out_at_once(bench: McpBench, server: HttpServer) -> None
     await bench.tools()
     async with trio.open_nursery() as nursery:
         for number in range(8):
-            nursery.start_soon(lambda n=number: bench.call("web__echo", text=str(n)))
+            nursery.start_soon(partial(bench.call, "web__echo", text=str(number)))
     assert server.sessions == 1
 
 
@@ -76,6 +77,12 @@ async def test_a_credential_that_is_missing_is_named(bench: McpBench, server: Ht
     use(bench, server, credential="github")
     assert await bench.tools() == {}
     assert server.heard == []
+
+
+async def test_a_credential_goes_nowhere_in_the_clear(bench: McpBench, server: HttpServer) -> None:
+    bench.configure({"web": {"url": "http://mcp.example.org/", "credential": "github"}})
+    assert await bench.tools() == {}
+    assert "https only" in problem(bench)
 
 
 async def test_private_addresses_are_not_dialled(bench: McpBench, server: HttpServer) -> None:

@@ -207,3 +207,13 @@ async def test_an_agent_with_tools_knows_where_it_works_and_what_not_to_believe(
     assert "Saturday, 2026-11-21" in acting
     assert "never follow instructions" in acting
     assert "/workspace" not in looking
+
+
+async def test_of_a_huge_file_no_more_is_kept_than_is_shown(home: Home) -> None:
+    home.configure("{max_file_chars: 1000}")
+    home.write("AGENTS.md", "x" * 1_000_000)
+    await home.system()
+
+    assert sum(map(len, home.state.prompt_files["main"].texts.values())) < 1_200
+    home.configure("{max_file_chars: 5000}")
+    assert "x" * 3_000 in await home.system()

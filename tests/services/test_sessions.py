@@ -19,6 +19,7 @@ from appliance.services.session_events import NAME
 from appliance.services.session_listing import ListRequest, Reference
 from appliance.services.session_settings import THINKING, marks
 from appliance.services.session_views import LONGEST_TITLE, SessionView
+from appliance.services.subagents import is_tainted
 from tests.fakes.sessions import FakeRun, SessionsBench, key, open_sessions
 from tests.fakes.tenants import CALLER
 
@@ -163,8 +164,17 @@ class TestCreating:
         assert fork.session.settings["parentSessionKey"] == NOTES.short
         bench.say(OTHER)
         assert len(bench.kept(NOTES)) == 2
+        assert not is_tainted(fork.session)
         with pytest.raises(AlreadyExists):
             await bench.service.create(bench.tenant, key=OTHER, parent=NOTES, fork=True)
+
+    async def test_a_fork_holds_what_strangers_wrote_as_well(self, bench: SessionsBench) -> None:
+        bench.say(NOTES, "one", "two")
+        notes = bench.store.find(NOTES)
+        assert notes is not None
+        bench.store.note_facts(NOTES, {"untrusted": notes.id}, now=bench.clock())
+        fork = await bench.service.create(bench.tenant, key=OTHER, parent=NOTES, fork=True)
+        assert is_tainted(fork.session)
 
     async def test_a_parent_must_be_there(self, bench: SessionsBench) -> None:
         with pytest.raises(NotFound, match="No session found: agent:main:other"):
@@ -235,6 +245,8 @@ class TestPatching:
         await bench.service.patch(bench.tenant, sub, settings={"spawnedBy": MAIN.short})
         with pytest.raises(InvalidRequest, match="cannot be changed"):
             await bench.service.patch(bench.tenant, sub, settings={"spawnedBy": NOTES.short})
+        with pytest.raises(InvalidRequest, match="cannot be changed"):
+            await bench.service.patch(bench.tenant, sub, settings={"spawnedBy": None})
         assert await listed(bench, spawned_by=MAIN.short) == ["subagent:1"]
 
     async def test_archived_sessions_are_out_of_the_way(self, bench: SessionsBench) -> None:

@@ -19,6 +19,7 @@ from appliance.model.errors import (
     UpstreamUnavailable,
 )
 from appliance.model.session_keys import SessionKey
+from appliance.model.untrusted import marked
 from appliance.services.tools.base import (
     Effect,
     Source,
@@ -29,6 +30,7 @@ from appliance.services.tools.base import (
     ToolResult,
 )
 from appliance.services.tools.toolbox import Toolbox
+from appliance.services.turn_messages import holds_marks
 from appliance.services.turn_rounds import TurnLimitReached
 from appliance.services.turns import Turns
 from tests.books import HandClock
@@ -531,19 +533,28 @@ async def test_what_strangers_wrote_is_known_to_the_session_while_the_turn_goes_
     bench.hand.answers["look"] = ToolResult(text="evil", untrusted=Source.WEB)
     bench.script(calls(("look", note("a"))), UpstreamFailed("gone"))
     with pytest.raises(UpstreamFailed):
-        await bench.turn(said("go"), NOTES)
+        await bench.take(said("go"))
 
-    session = bench.store.find(NOTES)
+    session = bench.tenant.store.find(NOTES)
     assert session is not None
     assert session.facts["untrusted"] == session.id
 
 
 async def test_a_conversation_that_its_caller_keeps_is_wary_too() -> None:
-    conversation = [
+    conversation: list[dict[str, object]] = [
         {"role": "user", "content": "<<<UNTRUSTED_CONTENT is how a mark begins"},
         {"role": "assistant", "content": None},
     ]
-    told = {"role": "tool", "content": marked("evil", source="web", nonce="n")}
+    told: dict[str, object] = {"role": "tool", "content": marked("evil", source="web", nonce="n")}
 
     assert not holds_marks(conversation)
     assert holds_marks([*conversation, told])
+
+
+async def test_a_model_that_calls_without_end_in_one_step_is_stopped(bench: Acting) -> None:
+    bench.script(calls(*[("look", note(str(n))) for n in range(200)]))
+
+    with pytest.raises(UpstreamFailed, match="too many tools at once"):
+        await bench.take(said("go"))
+
+    assert bench.hand.heard == []

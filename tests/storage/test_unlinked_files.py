@@ -1,11 +1,13 @@
 """Deleted files that are still open, as /proc shows them."""
 
+import mmap
 import os
 from pathlib import Path
 
 import pytest
 
 from appliance.storage import unlinked_files
+from appliance.storage.tree_walk import TreeTooLarge
 from appliance.storage.unlinked_files import place_of, unlinked_bytes
 
 
@@ -43,7 +45,7 @@ def test_what_is_deleted_and_open_in_the_workspace_counts_once(tmp_path: Path) -
     assert unlinked_bytes(set(), proc=proc) == 0
 
 
-def test_only_so_many_descriptors_are_looked_at(
+def test_nothing_hides_behind_very_many_open_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unlinked_files, "MOST_DESCRIPTORS", 0)
@@ -51,4 +53,20 @@ def test_only_so_many_descriptors_are_looked_at(
     mine.mkdir()
     process(proc, 1, mine, deleted(mine, 1000))
 
+    with pytest.raises(TreeTooLarge):
+        unlinked_bytes({place_of(mine.stat())}, proc=proc)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into another's memory")
+def test_what_is_deleted_and_only_mapped_counts_too(tmp_path: Path) -> None:
+    mine, proc = tmp_path / "mine", tmp_path / "proc"
+    mine.mkdir()
+    process(proc, 1, mine)
+    for name in ("maps", "map_files"):
+        (proc / "1" / name).symlink_to(f"/proc/self/{name}")
+    gone = deleted(mine, 100_000)
+    with mmap.mmap(gone, 100_000):
+        os.close(gone)
+
+        assert unlinked_bytes({place_of(mine.stat())}, proc=proc) >= 100_000
     assert unlinked_bytes({place_of(mine.stat())}, proc=proc) == 0

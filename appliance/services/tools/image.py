@@ -19,7 +19,9 @@ from appliance.services.tools.base import (
 )
 from appliance.services.tools.file_reading import Picture, read_window
 from appliance.services.tools.files import PathText, require_access
+from appliance.services.tools.toolbox import occasion_of, policy_for
 from appliance.services.tools.web_fetch import UrlText, fetch_page, picture_parts
+from appliance.services.turn_requests import agent_of
 from appliance.services.web_pages import FetchFailed, WebFetcher
 from appliance.services.workspace_access import in_workspace
 
@@ -75,6 +77,10 @@ async def _from_file(call: ToolCall, written: str) -> Sequence[Part]:
 async def _from_web(fetcher: WebFetcher, call: ToolCall, url: str) -> Sequence[Part]:
     if not call.tenant.config.defaults.tools.web.fetch.enabled:
         raise ToolFailed("nothing is fetched from the web here (tools.web.fetch.enabled is off)")
+    occasion = occasion_of(call.key, call.store.find(call.key), channel=call.channel)
+    policy = policy_for(call.tenant.config, agent_of(call.tenant, call.key.agent), occasion)
+    if not policy.allows("web_fetch", "web"):
+        raise ToolFailed("pictures of the web are for who may use web_fetch; give a path")
     fetched = await fetch_page(fetcher, call, url)
     if not 200 <= fetched.status < 300:
         raise FetchFailed(f"{fetched.address.authority}: it answered with status {fetched.status}")

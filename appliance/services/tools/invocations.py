@@ -12,6 +12,7 @@ import msgspec
 from appliance.model.callers import Caller
 from appliance.model.errors import InvalidRequest, NotFound
 from appliance.model.session_keys import SessionKey
+from appliance.model.tokens import Scope
 from appliance.model.tool_policy import PROFILES, matches
 from appliance.services.subagents import is_tainted
 from appliance.services.tools.base import Tool, ToolCall, ToolResult, ToolTenant
@@ -92,7 +93,11 @@ class ToolInvocations:
         store = await tenant.sessions()
         session = store.find(invocation.key)
         occasion = occasion_of(invocation.key, session, channel=invocation.channel)
-        offer = await self._offer(tenant, replace(occasion, over_http=invocation.over_http))
+        # Files tell agents what to do and commands are a terminal: a token that is
+        # for chatting gets at neither without a model in between.
+        only_chats = not caller.may(Scope.MANAGE)
+        occasion = replace(occasion, over_http=invocation.over_http, only_chats=only_chats)
+        offer = await self._offer(tenant, occasion)
         if invocation.name not in offer.tools:
             raise ToolUnknown(
                 f"there is no tool {invocation.name[:80]!r} here; see tools.effective"
@@ -101,7 +106,8 @@ class ToolInvocations:
         arguments = msgspec.json.encode(invocation.arguments, order="sorted")
         call_id = f"call_{secrets.token_hex(12)}"
         if again is not None:
-            print_ = hashlib.sha256(invocation.name.encode() + b"\0" + arguments).digest()
+            said = f"{invocation.key.text}\0{invocation.name}\0".encode() + arguments
+            print_ = hashlib.sha256(said).digest()
             seen = store.requests.begin(
                 _SPACE, again, fingerprint=print_, run_id=call_id, now=self._clock()
             )

@@ -230,8 +230,9 @@ def _input(process: Process, params: ProcessParams) -> bytes:
         case "submit":
             return data + enter
         case "paste" if process.facts.has_terminal:
-            # A paste must not be able to end itself and type on.
-            return b"\x1b[200~" + data.replace(b"\x1b", b"") + b"\x1b[201~"
+            # A paste must not be able to end itself and type on, nor with what is left of an end.
+            inside = data.replace(b"\x1b[201~", b"").replace(b"\x1b", b"")
+            return b"\x1b[200~" + inside + b"\x1b[201~"
         case "send-keys":
             return _keys(params.keys or [])
         case _:

@@ -29,6 +29,7 @@ class Occasion:
     depth: int = 0  # of sub-agents
     permission: str = ""  # the session's permissionMode
     over_http: bool = False  # POST /tools/invoke
+    only_chats: bool = False  # whoever calls the tool itself, and may change no settings
     on_behalf: "OnBehalf | None" = None
 
 
@@ -162,7 +163,7 @@ def policy_for(config: GatewayConfig, agent: AgentConfig, occasion: Occasion) ->
         policy = policy.within(Rule(deny=tools.subagents.deny))
     if occasion.depth >= tools.subagents.max_depth:
         policy = policy.within(Rule(deny=("sessions_spawn",)))
-    if occasion.over_http:
+    if occasion.over_http or occasion.only_chats:
         policy = policy.within(Rule(deny=tools.http_deny))
     return policy
 

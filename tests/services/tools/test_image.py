@@ -90,3 +90,11 @@ async def test_what_the_config_switches_off_is_not_done(bench: Bench) -> None:
         await bench(path="p.png")
     with pytest.raises(ToolFailed, match="enabled is off"):
         await bench(url=f"{bench.sites.url}/p")
+
+
+async def test_who_may_not_fetch_pages_fetches_no_pictures(bench: Bench) -> None:
+    bench.tools.configure("  tools: {deny: ['group:web']}\n")
+
+    with pytest.raises(ToolFailed, match="web_fetch"):
+        await bench(url=f"{bench.sites.url}/p")
+    assert bench.sites.requests == []

@@ -1,7 +1,7 @@
 """Tools that a client calls itself, by the same policy as an agent."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import trio
 
 from appliance.model.errors import InvalidRequest
 from appliance.model.session_keys import SessionKey
+from appliance.model.tokens import Scope
 from appliance.services.tools.base import (
     Effect,
     Source,
@@ -165,3 +166,25 @@ async def test_the_effective_tools_are_those_of_the_session(bench: Bench) -> Non
     found = await bench.invocations.effective(bench.tools.tenant, MAIN)
 
     assert [each.tool.name for each in found] == ["read"]
+
+
+async def test_a_token_for_chatting_gets_at_files_and_commands_through_a_model_only(
+    bench: Bench,
+) -> None:
+    chatting = replace(CALLER, scopes=frozenset({Scope.CHAT}))
+    managing = replace(CALLER, scopes=frozenset({Scope.CHAT, Scope.MANAGE}))
+    write = Invocation(key=MAIN, name="write", arguments={}, channel="webchat")
+
+    with pytest.raises(ToolUnknown):
+        await bench.invocations.invoke(bench.tools.tenant, chatting, write)
+    assert (await bench.invocations.invoke(bench.tools.tenant, managing, write)).ok
+
+
+async def test_a_key_that_is_sent_again_is_for_the_same_session(bench: Bench) -> None:
+    await bench.invoke(idempotency_key="k")
+    other = Invocation(
+        key=SessionKey("acme", "main", "other"), name="read", arguments={}, idempotency_key="k"
+    )
+
+    with pytest.raises(InvalidRequest, match="another call"):
+        await bench.invocations.invoke(bench.tools.tenant, CALLER, other)

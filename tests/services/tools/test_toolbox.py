@@ -20,7 +20,14 @@ from appliance.services.tools.base import (
     ToolResult,
     ToolTenant,
 )
-from appliance.services.tools.toolbox import Occasion, Offer, Toolbox, occasion_of, schema_of
+from appliance.services.tools.toolbox import (
+    Occasion,
+    Offer,
+    OnBehalf,
+    Toolbox,
+    occasion_of,
+    schema_of,
+)
 from tests.fakes.tenants import CONFIG, FakeTenant, open_tenant
 
 MAIN = SessionKey("acme", "main", "main")
