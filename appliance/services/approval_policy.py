@@ -85,6 +85,11 @@ class AgentRules:
     def tightened(self, security: Security | None, ask: Ask | None) -> "AgentRules":
         return replace(self, rules=self.rules.tightened(security, ask))
 
+    @property
+    def patterns(self) -> int:
+        """How many there are to compare a command with."""
+        return len(self.rules.allowlist) + len(self.grants)
+
     def judge(self, order: ExecOrder) -> tuple[Judgement, tuple[Grant, ...]]:
         """What becomes of ``order``, and the lasting answers that it owes that to."""
         plain = judge(self.rules, order, trusts_path=self.trusts_path)

@@ -31,11 +31,13 @@ from appliance.services.pending_approvals import (
     Question,
 )
 from appliance.services.tools.base import Effect, ToolCall, ToolFailed, ToolTenant
+from appliance.storage.approvals import Grant
 
 log = logging.getLogger(__name__)
 
 # They know what they are about to do better than their arguments tell, and ask themselves.
 _ASK_THEMSELVES = frozenset({"exec", "process"})
+_WORTH_A_THREAD = 20_000  # characters of a command, times patterns it is compared with
 _NOBODY = "nobody is connected who could approve it (operator.approvals); ask the user to connect"
 
 
@@ -182,7 +184,7 @@ class Approvals:
         is_wary = self.is_wary(call)
         rules = (await self.policy.rules(tenant, call.key.agent)).tightened(security, ask)
         rules = rules.tightened(*_of_session(call))
-        judgement, grants = rules.judge(order)
+        judgement, grants = await _judged(tenant, rules, order)
         if judgement.verdict is Verdict.REFUSE:
             raise ToolFailed(f"the command is not allowed: {judgement.reason}")
         if judgement.verdict is Verdict.RUN and not is_wary:
@@ -335,6 +337,15 @@ def _somebody_can_answer(tenant: ApprovingTenant) -> bool:
         client.role is Role.OPERATOR and covers(client.scopes, OperatorScope.APPROVALS)
         for client in tenant.clients
     )
+
+
+async def _judged(
+    tenant: ToolTenant, rules: AgentRules, order: ExecOrder
+) -> tuple[Judgement, tuple[Grant, ...]]:
+    if len(order.command) * (1 + rules.patterns) < _WORTH_A_THREAD:
+        return rules.judge(order)
+    # A long line and a long list are both a tenant's to choose, and take a second.
+    return await trio.to_thread.run_sync(rules.judge, order, limiter=tenant.state.workspace_threads)
 
 
 def _of_session(call: ToolCall) -> tuple[Security | None, Ask | None]:

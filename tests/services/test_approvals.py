@@ -1,5 +1,6 @@
 """Nothing that needs approval is done without it, and an approval is for one thing only."""
 
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from appliance.model.errors import (
     NotFound,
     RateLimited,
 )
-from appliance.model.exec_policy import Ask, Security
+from appliance.model.exec_policy import Ask, ExecOrder, Security
 from appliance.model.operator_scopes import OperatorScope, Role
 from appliance.services.approval_events import shown
+from appliance.services.approval_policy import AgentRules
 from appliance.services.events import Audience
 from appliance.services.pending_approvals import (
     MOST_OF_CLIENTS,
@@ -560,3 +562,24 @@ async def test_what_is_set_for_the_session_tightens_too(bench: ApprovalBench) ->
     call.store.patch(call.key, settings={"execSecurity": "deny"}, now=bench.clock())
     with pytest.raises(ToolFailed, match="turned off"):
         await bench.approvals.require_order(call, order())
+
+
+async def test_others_do_not_wait_while_a_long_line_is_compared_with_a_long_list(
+    bench: ApprovalBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    judge = AgentRules.judge
+
+    def watched(rules: AgentRules, asked: ExecOrder) -> Any:
+        threads.append(threading.get_ident())
+        return judge(rules, asked)
+
+    monkeypatch.setattr(AgentRules, "judge", watched)
+    patterns = [f"*a*{number}" for number in range(500)]
+    bench.configure(security="allowlist", ask="off", allowlist=["ls", *patterns])
+    call = bench.bench.made("exec")
+    for command in ("ls", "ls;" * 100):
+        await bench.approvals.require_order(call, order(command))
+
+    here = threading.get_ident()
+    assert [thread == here for thread in threads] == [True, False]

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.system, pytest.mark.skipif(not HAS_BWRAP, reason=NO_BW
 
 MARK = "sleep 4848"
 STUBBORN = f"trap '' HUP INT TERM; (setsid {MARK} &) ; setsid {MARK} & {MARK}"
-OVERLAY = {"defaults": {"tools": {"http_deny": []}}}
+OVERLAY: dict[str, object] = {"defaults": {"tools": {"http_deny": []}}}
 
 
 def groups(gateway: Gateway) -> list[Path]:
