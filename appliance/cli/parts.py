@@ -29,7 +29,7 @@ from appliance.providers.building import build_http_provider
 from appliance.providers.embedded import EmbeddedProvider
 from appliance.providers.provider_set import ProviderSet
 from appliance.services.access import Access
-from appliance.services.approvals import Approvals
+from appliance.services.approvals.approvals import Approvals
 from appliance.services.audit import Audit
 from appliance.services.checks import Finding, Vitals, run_checks
 from appliance.services.completions import Completions
@@ -37,21 +37,21 @@ from appliance.services.credentials import ProviderKeys
 from appliance.services.disk_usage import DiskSizes
 from appliance.services.last_use import LastUse
 from appliance.services.loop_lag import LoopLag
-from appliance.services.mcp_servers import McpServers
+from appliance.services.mcp.servers import McpServers
 from appliance.services.model_calls import ModelCalls
-from appliance.services.prompts import Prompts
 from appliance.services.rate_card import RateCard
-from appliance.services.recordings import Recordings
 from appliance.services.registry import TenantRegistry
 from appliance.services.routing import CatalogueEntry, Router
 from appliance.services.tenant_config import Overlays
 from appliance.services.tenants import TenantService
-from appliance.services.terminal_parts import TerminalParts
-from appliance.services.terminals import Terminals
+from appliance.services.terminals.parts import TerminalParts
+from appliance.services.terminals.recordings import Recordings
+from appliance.services.terminals.terminals import Terminals
 from appliance.services.tickets import TicketBook, TicketService
 from appliance.services.token_index import TokenIndex
 from appliance.services.tools.toolbox import Toolbox
-from appliance.services.turns import Turns
+from appliance.services.turns.prompts import Prompts
+from appliance.services.turns.turns import Turns
 from appliance.services.usage_reports import UsageReports
 from appliance.storage.audit_log import AuditLog
 from appliance.storage.credentials import ProviderCredential, Vault

@@ -18,11 +18,11 @@ from appliance.sandboxes.egress_certificates import Authority, AuthorityUnusable
 from appliance.sandboxes.groups import Groups, NoGroups
 from appliance.sandboxes.spawning import seal_inherited_descriptors
 from appliance.services.disk_usage import DiskSizes
-from appliance.services.disk_watch import DiskWatch, WatchedTenant
-from appliance.services.sandbox_books import SandboxBooks, SandboxCounters
-from appliance.services.sandbox_chores import SandboxChores
-from appliance.services.sandbox_egress import SandboxEgress
-from appliance.services.sandboxes import Sandboxes
+from appliance.services.sandboxes.books import SandboxBooks, SandboxCounters
+from appliance.services.sandboxes.chores import SandboxChores
+from appliance.services.sandboxes.disk_watch import DiskWatch, WatchedTenant
+from appliance.services.sandboxes.egress import SandboxEgress
+from appliance.services.sandboxes.sandboxes import Sandboxes
 from appliance.storage.credentials import Vault
 from appliance.storage.state import StateDirectory
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from appliance.services.approvals import Approvals
+from appliance.services.approvals.approvals import Approvals
 from appliance.services.chat import ChatService
-from appliance.services.sandboxes import Sandboxes
+from appliance.services.sandboxes.sandboxes import Sandboxes
 from appliance.services.session_listing import SessionListings
 from appliance.services.subagents import Subagents
 from appliance.services.tools import exec as exec_tool

@@ -15,7 +15,7 @@ from appliance.log import LineWriter
 from appliance.model.spending import Standing
 from appliance.services.access import Access
 from appliance.services.agents import AgentService
-from appliance.services.approvals import Approvals
+from appliance.services.approvals.approvals import Approvals
 from appliance.services.audit import Audit
 from appliance.services.chat import ChatService
 from appliance.services.chat_commands import ChatCommands
@@ -32,17 +32,17 @@ from appliance.services.presence import Presence
 from appliance.services.registry import TenantRegistry
 from appliance.services.resources import Activity, ResourceMonitor
 from appliance.services.routing import CatalogueEntry, Router
-from appliance.services.sandboxes import Sandboxes
+from appliance.services.sandboxes.sandboxes import Sandboxes
 from appliance.services.session_policy import SessionPolicy, gateway_zone
 from appliance.services.session_usage import SessionUsage
 from appliance.services.sessions import SessionService
 from appliance.services.snapshots import Snapshots
 from appliance.services.tenants import TenantService
-from appliance.services.terminals import Terminals
+from appliance.services.terminals.terminals import Terminals
 from appliance.services.token_index import TokenIndex
 from appliance.services.tools.invocations import ToolInvocations
 from appliance.services.tools.toolbox import Toolbox
-from appliance.services.turns import Turns
+from appliance.services.turns.turns import Turns
 from appliance.services.usage_reports import UsageReports
 from appliance.services.voicewake import VoiceWake
 from appliance.services.workspace_contents import WorkspaceContents

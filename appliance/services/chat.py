@@ -33,7 +33,7 @@ from appliance.services.chat_notes import ChatNotes, Delivered, note_exchange
 from appliance.services.chat_tasks import ChattingTenant, Prompt, RunTask, waiting_message
 from appliance.services.chat_turns import ChatTurns
 from appliance.services.runs import ActiveRun, RunOutcome
-from appliance.services.turn_requests import model_of
+from appliance.services.turns.requests import model_of
 from appliance.storage.requests import Seen
 from appliance.storage.session_rows import Session, StoredMessage
 from appliance.storage.sessions import SessionStore

@@ -18,7 +18,7 @@ from appliance.services.chat_tasks import ChattingTenant
 from appliance.services.context_windows import context_window
 from appliance.services.routing import Router
 from appliance.services.session_events import publish_changed
-from appliance.services.turn_requests import model_of
+from appliance.services.turns.requests import model_of
 from appliance.storage.session_rows import Session
 from appliance.storage.sessions import SessionStore
 

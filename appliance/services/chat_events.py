@@ -15,7 +15,7 @@ from appliance.model.session_keys import SessionKey
 from appliance.services.events import Audience, TenantEvents
 from appliance.services.runs import ActiveRun, RunOutcome
 from appliance.services.session_events import publish_changed
-from appliance.services.turn_requests import ToolActivity
+from appliance.services.turns.requests import ToolActivity
 from appliance.storage.session_rows import Session, StoredMessage
 
 THROTTLE = 0.15  # seconds between two deltas of a run

@@ -20,8 +20,8 @@ from appliance.model.periods import to_ms
 from appliance.services.chat_events import SILENT_REPLY, text_message
 from appliance.services.chat_tasks import RunTask
 from appliance.services.runs import RunOutcome
-from appliance.services.turn_requests import TurnRecord
-from appliance.services.turns import usage_of
+from appliance.services.turns.requests import TurnRecord
+from appliance.services.turns.turns import usage_of
 from appliance.storage.inbox import Unanswered
 from appliance.storage.session_rows import RunStatus, Session
 

@@ -18,7 +18,7 @@ from appliance.services.clients import ConnectedClients
 from appliance.services.compaction import TenantToCompact
 from appliance.services.runs import ActiveRun, RunBook
 from appliance.services.tenant_state import TenantState
-from appliance.services.turn_requests import Message, TurnRecord, TurnRequest
+from appliance.services.turns.requests import Message, TurnRecord, TurnRequest
 from appliance.storage.inbox import WaitingMessage
 from appliance.storage.paths import TenantRoot
 from appliance.storage.session_rows import MessageKind, Session

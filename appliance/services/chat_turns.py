@@ -19,14 +19,14 @@ from appliance.services.chat_tasks import ChattingTenant, RunTask, turn_request,
 from appliance.services.compaction import Compactor, is_full
 from appliance.services.model_calls import OpenCall
 from appliance.services.runs import ActiveRun
-from appliance.services.turn_requests import (
+from appliance.services.turns.requests import (
     Steering,
     ToolActivity,
     TurnRecord,
     TurnRequest,
     model_of,
 )
-from appliance.services.turns import Turns
+from appliance.services.turns.turns import Turns
 from appliance.storage.session_rows import Session
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ class ChatTurns:
 
 
 class _RunSink:
-    """Satisfies ``services.turns.TurnSink`` for a run."""
+    """Satisfies ``turns.requests.TurnSink`` for a run."""
 
     def __init__(self, task: RunTask, *, shows_thoughts: bool) -> None:
         self._task = task
@@ -233,7 +233,7 @@ class _RunSink:
 
 
 class _RunInterlude:
-    """Satisfies ``services.turn_requests.Interlude`` for a run."""
+    """Satisfies ``turns.requests.Interlude`` for a run."""
 
     def __init__(
         self, tenant: ChattingTenant, task: RunTask, make_room: Callable[[], Awaitable[bool]]

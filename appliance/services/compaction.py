@@ -17,7 +17,7 @@ from appliance.services.context_windows import context_window, history_budget
 from appliance.services.events import TenantEvents
 from appliance.services.model_calls import CallRequest, ModelCalls
 from appliance.services.session_events import publish_changed
-from appliance.services.turn_requests import TenantWithSessions, model_of
+from appliance.services.turns.requests import TenantWithSessions, model_of
 from appliance.storage.session_rows import Context, ContextLine, Session
 
 _EVERYTHING = 100_000_000  # tokens; no session holds as many

@@ -18,7 +18,7 @@ from appliance.model.chat_attachments import Part
 from appliance.model.errors import InvalidRequest
 from appliance.model.message_queue import Backlog, Placing, QueueMode, QueuePolicy, Waiting, place
 from appliance.model.session_keys import SessionKey
-from appliance.services.turn_queue import Place
+from appliance.services.turns.queue import Place
 
 KEPT_FOR = 600.0  # seconds after its end
 MOST_KEPT = 1_000

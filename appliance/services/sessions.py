@@ -25,7 +25,7 @@ from appliance.services.session_policy import SessionPolicy
 from appliance.services.session_settings import Settings
 from appliance.services.session_views import SessionView, TenantWithSessions, key_of
 from appliance.services.subagents import is_tainted
-from appliance.services.turn_rounds import TAINT
+from appliance.services.turns.rounds import TAINT
 from appliance.storage.session_rows import Session, SessionFilter
 from appliance.storage.sessions import SessionStore
 

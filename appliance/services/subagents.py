@@ -15,7 +15,7 @@ from appliance.services.chat import LONGEST_WAIT, Message, Taken
 from appliance.services.chat_tasks import ChattingTenant
 from appliance.services.runs import RunOutcome
 from appliance.services.tools.toolbox import OnBehalf
-from appliance.services.turn_requests import agent_of
+from appliance.services.turns.requests import agent_of
 from appliance.storage.session_rows import Session
 
 log = logging.getLogger(__name__)

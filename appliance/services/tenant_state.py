@@ -11,15 +11,15 @@ from math import inf
 
 import trio
 
+from appliance.services.approvals.pending import ApprovalBook
 from appliance.services.config_writes import ConfigWrites
-from appliance.services.mcp_host import McpHost
+from appliance.services.mcp.host import McpHost
 from appliance.services.node_invokes import NodeInvokes
 from appliance.services.node_queues import NodeQueues
-from appliance.services.pending_approvals import ApprovalBook
 from appliance.services.presence_beacons import Beacons
 from appliance.services.processes import ProcessTable
-from appliance.services.prompt_files import PromptFiles
-from appliance.services.terminal_book import TerminalBook
+from appliance.services.terminals.book import TerminalBook
+from appliance.services.turns.prompt_files import PromptFiles
 from appliance.storage.paired import Paired
 
 _MOST_TEXTS = 100

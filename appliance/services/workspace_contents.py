@@ -18,7 +18,7 @@ from appliance.model.errors import DiskFull, PreconditionFailed, RateLimited, To
 from appliance.model.tokens import Scope
 from appliance.model.workspace_paths import file_path, printable, relative_path
 from appliance.services.audit import AuditTrail
-from appliance.services.disk_watch import FLOOR_BYTES
+from appliance.services.sandboxes.disk_watch import FLOOR_BYTES
 from appliance.services.workspace_access import (
     WorkspaceTenant,
     failures_told,

@@ -21,7 +21,7 @@ from appliance.services.events import TenantEvents
 from appliance.services.meter import Meter
 from appliance.services.runs import RunBook
 from appliance.services.tenant_state import TenantState
-from appliance.services.turn_queue import TurnQueue
+from appliance.services.turns.queue import TurnQueue
 from appliance.storage.credentials import CredentialStore, ProviderCredential, Vault
 from appliance.storage.ledger import LedgerStore
 from appliance.storage.paths import TenantRoot

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from appliance.services.meter import Meter
     from appliance.services.runs import RunBook
     from appliance.services.tenant_state import TenantState
-    from appliance.services.turn_queue import TurnQueue
+    from appliance.services.turns.queue import TurnQueue
     from appliance.storage.paths import TenantRoot
     from appliance.storage.sessions import SessionStore
 

@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from appliance.sandboxes.base import TerminalSize
-from appliance.services.sandboxes import SandboxRequest
+from appliance.services.sandboxes.sandboxes import SandboxRequest
 from tests.bench.crowd import Peer
 from tests.bench.gateway import Gateway
 from tests.bench.greeting import request

@@ -23,8 +23,8 @@ from appliance.sandboxes.base import (
     SandboxUsage,
     TerminalSize,
 )
-from appliance.services.sandbox_output import RunResult, collect
-from appliance.services.sandboxes import SandboxRequest, SandboxTenant
+from appliance.services.sandboxes.output import RunResult, collect
+from appliance.services.sandboxes.sandboxes import SandboxRequest, SandboxTenant
 
 PROOF = Proof(backend="fake", probes=(Probe("nothing escapes", passed=True),), limits="cgroup v2")
 

@@ -20,7 +20,7 @@ from appliance.services.events import Event, TenantEvents
 from appliance.services.routing import Router
 from appliance.services.session_policy import SessionPolicy
 from appliance.services.sessions import SessionService
-from appliance.services.turn_queue import TurnQueue
+from appliance.services.turns.queue import TurnQueue
 from appliance.storage.paths import ConfinedDirectory
 from appliance.storage.session_rows import RunStatus
 from appliance.storage.sessions import SessionStore

@@ -23,7 +23,7 @@ from appliance.services.model_calls import ModelCalls
 from appliance.services.routing import Router
 from appliance.services.runs import RunBook
 from appliance.services.tenant_state import TenantState
-from appliance.services.turn_queue import TurnQueue
+from appliance.services.turns.queue import TurnQueue
 from appliance.storage.database import Database
 from appliance.storage.ledger import FILE, LedgerStore
 from appliance.storage.ledger_schema import SCHEMA
@@ -48,7 +48,7 @@ CALLER = Caller(ActorKind.TENANT, "tok_1", "acme", frozenset({Scope.FULL}), requ
 
 @dataclass
 class FakeTenant:
-    """Satisfies ``services.turns.TenantWithSessions``."""
+    """Satisfies ``services.turns.requests.TenantWithSessions``."""
 
     meter: Meter
     store: SessionStore

@@ -2,9 +2,9 @@
 
 from appliance.model.errors import TenantUnknown
 from appliance.services.audit import AuditTrail
-from appliance.services.recordings import Recordings, Roots
-from appliance.services.terminal_parts import TerminalParts, TerminalTenant
-from appliance.services.terminals import Terminals
+from appliance.services.terminals.parts import TerminalParts, TerminalTenant
+from appliance.services.terminals.recordings import Recordings, Roots
+from appliance.services.terminals.terminals import Terminals
 from appliance.storage.paths import TenantRoot
 from tests.fakes.sandboxes import FakeSandboxes
 from tests.services.tenancy import NOW, FakeAudit

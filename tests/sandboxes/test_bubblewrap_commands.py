@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from appliance.services.pending_approvals import Decision
-from appliance.services.sandbox_books import SandboxBooks
-from appliance.services.sandboxes import Sandboxes
+from appliance.services.approvals.pending import Decision
+from appliance.services.sandboxes.books import SandboxBooks
+from appliance.services.sandboxes.sandboxes import Sandboxes
 from appliance.services.tools.base import ToolFailed, ToolResult
 from tests.books import HandClock
 from tests.fakes.sandboxes import PROOF

@@ -10,9 +10,9 @@ import msgspec
 import trio
 
 from appliance.model.exec_policy import ExecOrder
-from appliance.services.approvals import Approvals
+from appliance.services.approvals.approvals import Approvals
+from appliance.services.approvals.pending import Decision, Pending
 from appliance.services.events import Event
-from appliance.services.pending_approvals import Decision, Pending
 from tests.books import HandClock
 from tests.fakes.awake import FakeClient, someone
 from tests.fakes.tenants import CALLER, FakeTenant

@@ -26,9 +26,9 @@ from appliance.services.events import Event
 from appliance.services.meter import Meter
 from appliance.services.routing import Router
 from appliance.services.session_policy import SessionPolicy
-from appliance.services.turn_queue import TurnQueue
 from appliance.services.tools.toolbox import Toolbox
-from appliance.services.turns import Turns
+from appliance.services.turns.queue import TurnQueue
+from appliance.services.turns.turns import Turns
 from appliance.storage.session_rows import StoredMessage
 from appliance.storage.sessions import SessionStore
 from appliance.tenants.jobs import Started

@@ -14,8 +14,8 @@ import trio
 from appliance.config.loading import parse_config
 from appliance.model.session_keys import SessionKey
 from appliance.sandboxes.base import Ending, Sandbox, SandboxUsage, TerminalSize
-from appliance.services.mcp_servers import McpServers
-from appliance.services.sandboxes import Sandboxes, SandboxRequest, SandboxTenant
+from appliance.services.mcp.servers import McpServers
+from appliance.services.sandboxes.sandboxes import Sandboxes, SandboxRequest, SandboxTenant
 from appliance.services.tools.base import AnyParams, Tool, ToolCall, ToolResult
 from appliance.storage.credentials import Vault
 from tests.fakes import mcp_server

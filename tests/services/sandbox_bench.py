@@ -12,10 +12,10 @@ from appliance.config.loading import parse_config
 from appliance.model.quotas import Quotas
 from appliance.sandboxes.base import SandboxUsage
 from appliance.services.disk_usage import DiskUsage
-from appliance.services.disk_watch import DiskWatch
-from appliance.services.sandbox_books import SandboxBooks
-from appliance.services.sandbox_egress import SandboxEgress
-from appliance.services.sandboxes import RunResult, Sandboxes, SandboxRequest
+from appliance.services.sandboxes.books import SandboxBooks
+from appliance.services.sandboxes.disk_watch import DiskWatch
+from appliance.services.sandboxes.egress import SandboxEgress
+from appliance.services.sandboxes.sandboxes import RunResult, Sandboxes, SandboxRequest
 from appliance.services.workspaces import open_workspace
 from appliance.storage.paths import FreeSpace
 from appliance.storage.workspace_handover import hand_over

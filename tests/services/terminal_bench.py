@@ -16,11 +16,11 @@ from appliance.model.quotas import Quotas
 from appliance.model.tokens import Scope
 from appliance.services.clients import ConnectedClients
 from appliance.services.meter import Meter
-from appliance.services.recordings import Recordings
 from appliance.services.tenant_state import TenantState
-from appliance.services.terminal_life import Terminal
-from appliance.services.terminal_parts import TerminalParts
-from appliance.services.terminals import SpawnRequest, Terminals
+from appliance.services.terminals.life import Terminal
+from appliance.services.terminals.parts import TerminalParts
+from appliance.services.terminals.recordings import Recordings
+from appliance.services.terminals.terminals import SpawnRequest, Terminals
 from appliance.storage.paths import TenantRoot
 from tests.fakes.awake import FakeClient, someone
 from tests.fakes.sandboxes import FakeSandbox, FakeSandboxes, Script

@@ -14,7 +14,7 @@ from appliance.config.loading import parse_config
 from appliance.model.errors import DiskFull, ShuttingDown
 from appliance.services import chat_history
 from appliance.services.runs import RunBook
-from appliance.services.turn_queue import TurnQueue
+from appliance.services.turns.queue import TurnQueue
 from appliance.storage.inbox import WaitingMessage
 from appliance.storage.session_rows import MessageKind, RunStatus
 from appliance.storage.sessions import SessionStore

@@ -11,7 +11,7 @@ from appliance.model.chat_attachments import Part
 from appliance.model.errors import InvalidRequest
 from appliance.model.message_queue import QueueMode, QueuePolicy
 from appliance.services.runs import KEPT_FOR, MOST_KEPT, ActiveRun, RunBook, RunLine, RunOutcome
-from appliance.services.turn_queue import TurnQueue
+from appliance.services.turns.queue import TurnQueue
 from tests.books import NOON
 from tests.services.chatting import MAIN
 

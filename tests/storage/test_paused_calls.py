@@ -1,6 +1,5 @@
 """Turns that wait for their caller, found again by its calls."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -16,8 +15,8 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "argumen
 
 
 @pytest.fixture
-def store() -> Iterator[SessionStore]:
-    yield store_in_memory()
+def store() -> SessionStore:
+    return store_in_memory()
 
 
 def paused(store: SessionStore) -> None:

@@ -18,7 +18,7 @@ from appliance.model.periods import to_ms
 from appliance.sandboxes.base import WORKSPACE, TerminalSize
 from appliance.services.command_output import readable
 from appliance.services.processes import Opened, Process, ProcessFacts
-from appliance.services.sandboxes import SandboxRequest, SandboxTenant
+from appliance.services.sandboxes.sandboxes import SandboxRequest, SandboxTenant
 from appliance.services.tenant_state import SystemText
 from appliance.services.tools.base import (
     Effect,

@@ -21,7 +21,7 @@ from appliance.services.tools.file_reading import Picture, read_window
 from appliance.services.tools.files import PathText, require_access
 from appliance.services.tools.toolbox import occasion_of, policy_for
 from appliance.services.tools.web_fetch import UrlText, fetch_page, picture_parts
-from appliance.services.turn_requests import agent_of
+from appliance.services.turns.requests import agent_of
 from appliance.services.web_pages import FetchFailed, WebFetcher
 from appliance.services.workspace_access import in_workspace
 

@@ -19,7 +19,7 @@ from appliance.services.tools.base import Tool, ToolCall, ToolResult, ToolTenant
 from appliance.services.tools.repeats import Repeats
 from appliance.services.tools.runner import Gate, RequestedCall, StepState, ToolRunner
 from appliance.services.tools.toolbox import Occasion, Offer, Toolbox, occasion_of, schema_of
-from appliance.services.turn_requests import ToolActivity
+from appliance.services.turns.requests import ToolActivity
 
 _SPACE = "tools"  # of requests that may be sent again
 

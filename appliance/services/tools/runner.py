@@ -25,7 +25,7 @@ from appliance.services.tools.base import (
 )
 from appliance.services.tools.repeats import Repeats, Verdict
 from appliance.services.tools.toolbox import Offer
-from appliance.services.turn_requests import ToolActivity
+from appliance.services.turns.requests import ToolActivity
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from msgspec import UNSET, Meta, UnsetType
 from appliance.model.globs import LONGEST, to_regex
 from appliance.model.workspace_paths import printable, relative_path
 from appliance.sandboxes.base import WORKSPACE, Access
-from appliance.services.sandbox_output import RunResult
-from appliance.services.sandboxes import SandboxRequest, SandboxTenant
+from appliance.services.sandboxes.output import RunResult
+from appliance.services.sandboxes.sandboxes import SandboxRequest, SandboxTenant
 from appliance.services.tools.arguments import FILE_ALIASES, forgiving
 from appliance.services.tools.base import (
     Source,

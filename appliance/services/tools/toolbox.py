@@ -13,7 +13,7 @@ from appliance.model import session_scopes as scopes
 from appliance.model.session_keys import SessionKey
 from appliance.model.tool_policy import Rule, ToolPolicy
 from appliance.services.tools.base import Effect, Tool, ToolParams, ToolSource, ToolTenant
-from appliance.services.turn_requests import agent_of
+from appliance.services.turns.requests import agent_of
 from appliance.storage.session_rows import Session
 
 _ON_BEHALF = "onBehalfOf"

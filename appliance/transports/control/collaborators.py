@@ -11,7 +11,7 @@ from appliance.model.callers import Caller
 from appliance.model.spending import Standing
 from appliance.sandboxes.base import Proof
 from appliance.services.tenants import TenantService
-from appliance.services.terminals import Terminals
+from appliance.services.terminals.terminals import Terminals
 from appliance.services.usage_reports import UsageTable
 from appliance.transports.callers import Authenticator, Peers
 from appliance.transports.health import Readiness

@@ -4,9 +4,9 @@ from appliance.model.errors import TenantUnknown
 from appliance.model.periods import from_ns
 from appliance.model.tokens import Scope
 from appliance.protocols.asciicast import MEDIA_TYPE
-from appliance.services.terminal_life import Terminal
-from appliance.services.terminal_parts import TerminalTenant
-from appliance.services.terminals import Terminals
+from appliance.services.terminals.life import Terminal
+from appliance.services.terminals.parts import TerminalTenant
+from appliance.services.terminals.terminals import Terminals
 from appliance.storage.recordings import Recording
 from appliance.transports.control.call import Call
 from appliance.transports.control.route import Answer, Route, Who

@@ -20,8 +20,8 @@ from appliance.protocols.chat_request import ChatRequest
 from appliance.protocols.openai_chat import AnswerBuilder, ChunkEncoder
 from appliance.services.completions import Completions
 from appliance.services.model_calls import OpenCall
-from appliance.services.turn_requests import ToolActivity, TurnRequest
-from appliance.services.turns import Turns
+from appliance.services.turns.requests import ToolActivity, TurnRequest
+from appliance.services.turns.turns import Turns
 from appliance.tenants.jobs import ClientLeft
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.bodies import ClientGone, read_body
@@ -179,7 +179,7 @@ def _utf8(value: bytes) -> str:
 
 
 class _TurnAnswer:
-    """An agent's answer as a chat completion; satisfies ``services.turns.TurnSink``."""
+    """An agent's answer as a chat completion; satisfies ``turns.requests.TurnSink``."""
 
     def __init__(self, answer: Answer, request: ChatRequest, *, created: int) -> None:
         self._answer = answer

@@ -12,7 +12,7 @@ from appliance.model.session_keys import DEFAULT_AGENT, SessionKey
 from appliance.model.tokens import Scope
 from appliance.services.chat import Message, Taken
 from appliance.services.runs import RunOutcome
-from appliance.services.turn_requests import agent_of
+from appliance.services.turns.requests import agent_of
 from appliance.transports.rpc.agent_shapes import (
     AgentAccepted,
     AgentIdentityParams,

@@ -9,8 +9,8 @@ from appliance.model.exec_policy import ExecOrder
 from appliance.model.operator_scopes import OperatorScope, Role
 from appliance.model.session_keys import DEFAULT_AGENT
 from appliance.model.tokens import Scope
-from appliance.services.approval_policy import PolicyDocument
-from appliance.services.pending_approvals import Decision, Question
+from appliance.services.approvals.pending import Decision, Question
+from appliance.services.approvals.policy import PolicyDocument
 from appliance.transports.rpc.approvals_shapes import (
     ApprovalAccepted,
     ApprovalAnswer,

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from appliance.model.exec_policy import ExecRules
-from appliance.services.approval_events import ApprovalRequested as ApprovalRequested
-from appliance.services.approval_events import shown
-from appliance.services.pending_approvals import Pending
+from appliance.services.approvals.events import ApprovalRequested as ApprovalRequested
+from appliance.services.approvals.events import shown
+from appliance.services.approvals.pending import Pending
 from appliance.storage.approvals import Grant, PolicyFile
 from appliance.transports.rpc.fields import (
     AgentIdText,

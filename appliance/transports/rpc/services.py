@@ -7,7 +7,7 @@ from datetime import datetime
 from appliance.config.schema import GatewayConfig
 from appliance.model.spending import Standing
 from appliance.services.agents import AgentService
-from appliance.services.approvals import Approvals
+from appliance.services.approvals.approvals import Approvals
 from appliance.services.audit import Audit
 from appliance.services.chat import ChatService
 from appliance.services.devices import DeviceService
@@ -16,12 +16,12 @@ from appliance.services.nodes import NodeService
 from appliance.services.presence import Presence
 from appliance.services.resources import ResourceMonitor
 from appliance.services.routing import CatalogueEntry, Router
-from appliance.services.sandboxes import Sandboxes
+from appliance.services.sandboxes.sandboxes import Sandboxes
 from appliance.services.session_usage import SessionUsage
 from appliance.services.sessions import SessionService
 from appliance.services.snapshots import Snapshots
 from appliance.services.tenants import TenantService
-from appliance.services.terminals import Terminals
+from appliance.services.terminals.terminals import Terminals
 from appliance.services.tools.invocations import ToolInvocations
 from appliance.services.usage_reports import UsageReports
 from appliance.services.voicewake import VoiceWake

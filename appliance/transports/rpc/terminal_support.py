@@ -6,7 +6,7 @@ from typing import Any
 from appliance.model.errors import Forbidden
 from appliance.model.operator_scopes import OperatorScope
 from appliance.model.tokens import Scope
-from appliance.services.terminal_parts import TerminalTenant
+from appliance.services.terminals.parts import TerminalTenant
 from appliance.transports.rpc.method import Method, MethodCall, Who
 from appliance.transports.rpc.terminals import shown
 from appliance.transports.rpc.terminals_shapes import (

@@ -9,11 +9,11 @@ from appliance.model.periods import to_ms
 from appliance.model.session_keys import DEFAULT_AGENT
 from appliance.model.terminals import Mode
 from appliance.model.tokens import Scope
-from appliance.services.terminal_life import Terminal
-from appliance.services.terminal_output import Replay
-from appliance.services.terminal_parts import TerminalTenant
-from appliance.services.terminal_support import SupportRequest
-from appliance.services.terminals import SpawnRequest, Terminals
+from appliance.services.terminals.life import Terminal
+from appliance.services.terminals.output import Replay
+from appliance.services.terminals.parts import TerminalTenant
+from appliance.services.terminals.support import SupportRequest
+from appliance.services.terminals.terminals import SpawnRequest, Terminals
 from appliance.transports.rpc.method import Method, MethodCall, NoParams, Who
 from appliance.transports.rpc.terminals_shapes import (
     AckParams,

@@ -10,7 +10,7 @@ from appliance.model.session_keys import DEFAULT_AGENT
 from appliance.model.tokens import Scope
 from appliance.model.tool_policy import PROFILES
 from appliance.services.tools.invocations import Invocation, ListedTool
-from appliance.services.turn_requests import agent_of
+from appliance.services.turns.requests import agent_of
 from appliance.transports.rpc.fields import AgentIdText, IdempotencyKey, SessionKeyText
 from appliance.transports.rpc.method import Method, MethodCall, Params, Result
 

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from appliance.model.errors import RateLimited
 from appliance.sandboxes.base import SandboxFailed, SandboxUnavailable
-from appliance.services.pending_approvals import Decision
+from appliance.services.approvals.pending import Decision
 from appliance.services.tools.base import Source, ToolFailed
 from appliance.services.tools.exec import LARGEST_COMMAND
 from tests.fakes.sandboxes import FakeSandbox, FakeSandboxes, Script

@@ -85,7 +85,7 @@ def test_windows_one_after_the_other_make_the_file(place: Path, lines: list[byte
         assert len(shown.text) <= 12
         # Of a line that is cut, the rest is not shown in any window.
         rest = data.split(b"\n")[first - 1][12:] if shown.is_cut else b""
-        ends = shown.is_cut and first < total
+        ends = shown.is_cut and (first < total or data.endswith(b"\n"))
         found += shown.text + rest.decode() + ("\n" if ends else "")
         first = shown.last + 1
 

@@ -56,7 +56,7 @@ def test_it_tells_somebody() -> None:
 
 @pytest.mark.parametrize("where", [{"sessionKey": "other"}, {"label": "the others"}])
 async def test_a_message_goes_to_the_session_that_is_named(
-    bench: Bench, where: dict[str, str]
+    bench: Bench, where: dict[str, Any]
 ) -> None:
     result = await bench.send(message="hello", **where)
 
@@ -79,7 +79,7 @@ async def test_without_a_name_it_goes_to_the_people_of_this_one(bench: Bench) ->
         {"channel": "irc"},
     ],
 )
-async def test_what_is_not_there_gets_no_message(bench: Bench, where: dict[str, str]) -> None:
+async def test_what_is_not_there_gets_no_message(bench: Bench, where: dict[str, Any]) -> None:
     with pytest.raises(ToolFailed):
         await bench.send(message="hello", **where)
 

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from appliance.sandboxes.base import TerminalSize
-from appliance.services.pending_approvals import Decision
+from appliance.services.approvals.pending import Decision
 from appliance.services.processes import InputRefused
 from appliance.services.tools.base import ToolFailed, ToolResult
 from tests.fakes.sandboxes import FakeSandbox, Script

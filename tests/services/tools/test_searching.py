@@ -15,8 +15,8 @@ import trio
 
 from appliance.model.errors import ApplianceError, NotFound
 from appliance.sandboxes.base import WORKSPACE, Access, Ending, SandboxUnavailable, SandboxUsage
-from appliance.services.sandbox_output import RunResult
-from appliance.services.sandboxes import SandboxRequest
+from appliance.services.sandboxes.output import RunResult
+from appliance.services.sandboxes.sandboxes import SandboxRequest
 from appliance.services.tools import searching
 from appliance.services.tools.base import Source, ToolFailed, ToolResult
 from tests.fakes.sandboxes import FakeSandboxes, Script

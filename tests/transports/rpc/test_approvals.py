@@ -18,8 +18,8 @@ from appliance.model.errors import (
     PreconditionFailed,
 )
 from appliance.model.operator_scopes import Role
+from appliance.services.approvals.pending import Decision, Question
 from appliance.services.clients import ClientInfo
-from appliance.services.pending_approvals import Decision, Question
 from appliance.transports.rpc.approvals import METHODS
 from appliance.transports.rpc.dispatch import encode
 from appliance.transports.rpc.method import Answer, MethodCall

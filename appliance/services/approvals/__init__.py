@@ -1,0 +1,1 @@
+"""Asking people before something is done: policy, questions, answers, and lasting grants."""

@@ -1,0 +1,1 @@
+"""Terminals: shells in sandboxes that people type into, watch together, record and come back to."""

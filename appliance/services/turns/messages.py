@@ -1,0 +1,226 @@
+"""The messages of a turn: what is new in a request, and what a round leaves behind. Pure."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from appliance.model.errors import InvalidRequest
+from appliance.model.untrusted import MARK
+from appliance.protocols.chat_request import ChatRequest
+from appliance.services.tools.base import ToolResult
+from appliance.services.tools.runner import RequestedCall
+from appliance.services.turns.requests import Message, TurnRequest
+from appliance.storage.session_context import call_ids
+
+# Passed on to the model as the caller sent them.
+_SAMPLING = (
+    "frequency_penalty",
+    "logit_bias",
+    "max_completion_tokens",
+    "max_tokens",
+    "presence_penalty",
+    "reasoning_effort",
+    "response_format",
+    "seed",
+    "stop",
+    "temperature",
+    "top_p",
+)
+# They would change the answer, so an agent that cannot honour them refuses.
+_REFUSED = ("functions", "logprobs", "modalities", "top_logprobs", "web_search_options")
+
+_KEPT_WHOLE = 3  # results of tools, the latest
+_TRIM_OVER = 4_000  # characters of an older one
+_TRIM_TO = 1_500  # at either end
+CLEARED = "[this result was left out to make room; call the tool again if it is needed]"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One answer of the model, read to its end."""
+
+    text: str
+    calls: tuple[RequestedCall, ...] = ()
+    was_cut: bool = False  # by the limit of its length
+
+
+def refuse_unsupported(chat: ChatRequest) -> None:
+    for name in _REFUSED:
+        if chat.body.get(name, b"null") not in (b"null", b"false", b"[]"):
+            raise InvalidRequest.at(
+                name, "an agent does not take this", "name a model as provider/model instead"
+            )
+    if chat.choices != 1:
+        raise InvalidRequest.at("n", "an agent gives one answer", "send n=1")
+
+
+def new_messages(turn: TurnRequest) -> list[Message]:
+    """What the session does not hold yet.
+
+    OpenAI clients send the whole conversation each time; a session that keeps
+    its own history takes what follows the last answer.
+    """
+    messages = [m for m in turn.messages if m.get("role") not in {"system", "developer"}]
+    if turn.keeps_history:
+        for position in range(len(messages) - 1, -1, -1):
+            if messages[position].get("role") == "assistant":
+                messages = messages[position + 1 :]
+                break
+    if not any(m.get("role") in {"user", "tool"} for m in messages):
+        raise InvalidRequest.at(
+            "messages", "nothing new was said", "end the list with a message of the role user"
+        )
+    return messages
+
+
+def check_results(before: Sequence[Mapping[str, object]], said: Sequence[Message]) -> None:
+    """See that results of the caller's tools answer calls that wait for them, all of them.
+
+    ``before`` is the conversation so far. Raises :exc:`InvalidRequest`.
+    """
+    waiting: list[str] = []
+    for message in (*before, *said):
+        is_new = any(message is each for each in said)
+        role = message.get("role")
+        if role == "tool":
+            call = message.get("tool_call_id")
+            if call in waiting:
+                waiting.remove(str(call))
+            elif is_new:
+                raise InvalidRequest.at(
+                    "messages", f"no call waits for the result of {str(call)[:64]!r}"
+                )
+            continue
+        if is_new and waiting and any(m.get("role") == "tool" for m in said):
+            break
+        waiting = call_ids(dict(message)) if role == "assistant" else []
+    if waiting and any(m.get("role") == "tool" for m in said):
+        raise InvalidRequest.at(
+            "messages",
+            f"the call {waiting[0][:64]!r} has no result",
+            "answer every call, if only with an empty text",
+        )
+
+
+def holds_marks(conversation: Sequence[Mapping[str, object]]) -> bool:
+    """Whether a tool has told the model, in any turn, what strangers wrote.
+
+    A caller that sends the whole conversation each time has no session to remember it.
+    """
+    return any(
+        message.get("role") == "tool" and MARK in str(message.get("content"))
+        for message in conversation
+    )
+
+
+def system_texts(chat: ChatRequest) -> list[str]:
+    """What the request says in the system's name."""
+    return [
+        text
+        for message in chat.messages()
+        if message.get("role") in {"system", "developer"}
+        and isinstance(text := message.get("content"), str)
+    ]
+
+
+def request_body(
+    chat: ChatRequest,
+    system: str,
+    conversation: Sequence[Mapping[str, object]],
+    *,
+    tools: Sequence[Mapping[str, object]] = (),
+    choice: object = "auto",
+    is_parallel: bool = True,
+) -> dict[str, bytes]:
+    messages: list[Mapping[str, object]] = list(conversation)
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
+    body = {name: chat.body[name] for name in _SAMPLING if name in chat.body}
+    body["messages"] = msgspec.json.encode(messages)
+    body["stream"] = b"true"
+    if tools:
+        body["tools"] = msgspec.json.encode(tools)
+        if choice != "auto":
+            body["tool_choice"] = msgspec.json.encode(choice)
+        if not is_parallel:
+            body["parallel_tool_calls"] = b"false"
+    return body
+
+
+def said_by_model(step: Step) -> Message:
+    """An answer with calls in it, as it is kept and sent again."""
+    calls = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": _sendable(call.arguments)},
+        }
+        for call in step.calls
+    ]
+    return {"role": "assistant", "content": step.text or None, "tool_calls": calls}
+
+
+def results_for_model(
+    calls: Sequence[RequestedCall], results: Sequence[ToolResult]
+) -> list[Message]:
+    """What the tools brought. Pictures follow in a message of their own: a result is text."""
+    found: list[Message] = []
+    pictures: list[Mapping[str, object]] = []
+    for call, result in zip(calls, results, strict=True):
+        found.append(
+            {
+                "role": "tool",
+                "tool_call_id": call.id,
+                "name": call.name,
+                "content": result.text or "(nothing)",
+            }
+        )
+        pictures += result.parts
+    if pictures:
+        note = {"type": "text", "text": "[The pictures that the tools above brought.]"}
+        found.append({"role": "user", "content": [note, *pictures]})
+    return found
+
+
+def trimmed(rounds: Sequence[Message], *, hard: bool = False) -> list[Message]:
+    """The rounds with older results shortened; ``hard`` leaves all but the latest out."""
+    results = [number for number, m in enumerate(rounds) if m.get("role") == "tool"]
+    old = set(results[: -(1 if hard else _KEPT_WHOLE)])
+    return [_trim(m, hard=hard) if number in old else m for number, m in enumerate(rounds)]
+
+
+def unique_ids(calls: Sequence[RequestedCall]) -> tuple[RequestedCall, ...]:
+    """The same calls, each with an id, and no two with the same."""
+    seen: set[str] = set()
+    found = []
+    for call in calls:
+        call_id = call.id
+        if not call_id or call_id in seen:
+            call_id = f"call_{secrets.token_hex(12)}"
+        seen.add(call_id)
+        found.append(RequestedCall(call_id, call.name, call.arguments))
+    return tuple(found)
+
+
+def _trim(message: Message, *, hard: bool) -> Message:
+    content = message.get("content")
+    if not isinstance(content, str):
+        return message
+    if hard:
+        return {**message, "content": CLEARED}
+    if len(content) <= _TRIM_OVER:
+        return message
+    left_out = len(content) - 2 * _TRIM_TO
+    short = f"{content[:_TRIM_TO]}\n[… {left_out} characters left out …]\n{content[-_TRIM_TO:]}"
+    return {**message, "content": short}
+
+
+def _sendable(arguments: str) -> str:
+    """Providers refuse a conversation with arguments in it that are no JSON object."""
+    try:
+        value = msgspec.json.decode(arguments) if arguments.strip() else {}
+    except (ValueError, RecursionError):
+        value = None
+    return arguments if isinstance(value, dict) and arguments.strip() else "{}"

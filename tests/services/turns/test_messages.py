@@ -1,0 +1,109 @@
+"""The messages of a turn: what is new, which results belong to which calls, and what makes room."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.model.errors import InvalidRequest
+from appliance.services.tools.base import ToolResult
+from appliance.services.tools.runner import RequestedCall
+from appliance.services.turns.messages import (
+    CLEARED,
+    Step,
+    check_results,
+    results_for_model,
+    said_by_model,
+    trimmed,
+    unique_ids,
+)
+
+USER = {"role": "user", "content": "hi"}
+
+
+def calling(*ids: str) -> dict[str, Any]:
+    calls = [
+        {"id": i, "type": "function", "function": {"name": "x", "arguments": "{}"}} for i in ids
+    ]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def result(call: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call, "content": "done"}
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ([], [USER]),
+        ([USER, calling("a")], [result("a")]),
+        ([USER, calling("a", "b"), result("a")], [result("b")]),
+        ([], [USER, calling("a"), result("a"), USER]),
+        # Somebody who does not answer a call but speaks has changed their mind.
+        ([USER, calling("a")], [USER]),
+    ],
+)
+def test_results_that_answer_what_waits_are_fine(
+    before: list[dict[str, Any]], said: list[dict[str, Any]]
+) -> None:
+    check_results(before, said)
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "reason"),
+    [
+        ([], [result("a")], "no call waits"),
+        ([USER, calling("a")], [result("b")], "no call waits"),
+        ([USER, calling("a")], [result("a"), result("a")], "no call waits"),
+        ([USER, calling("a", "b")], [result("a")], "has no result"),
+        ([USER, calling("a", "b")], [result("a"), USER], "has no result"),
+    ],
+)
+def test_results_that_do_not_are_refused(
+    before: list[dict[str, Any]], said: list[dict[str, Any]], reason: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        check_results(before, said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [('{"a":1}', '{"a":1}'), ("", "{}"), ("  ", "{}"), ("nonsense", "{}"), ("[1]", "{}")],
+)
+def test_arguments_that_no_provider_takes_are_not_sent_again(arguments: str, sent: str) -> None:
+    message: Any = said_by_model(Step("", (RequestedCall("a", "x", arguments),)))
+
+    assert message["tool_calls"][0]["function"]["arguments"] == sent
+    assert message["content"] is None
+
+
+def test_a_result_is_never_empty() -> None:
+    (message,) = results_for_model([RequestedCall("a", "x", "{}")], [ToolResult()])
+
+    assert message == {"role": "tool", "tool_call_id": "a", "name": "x", "content": "(nothing)"}
+
+
+def test_the_latest_results_stay_whole_when_room_is_made() -> None:
+    rounds = [{**result(str(n)), "content": "x" * 10_000} for n in range(5)]
+
+    sizes = [len(str(m["content"])) for m in trimmed(rounds)]
+
+    assert sizes[2:] == [10_000] * 3
+    assert max(sizes[:2]) < 4_000
+
+
+def test_in_the_end_all_results_but_the_last_are_left_out() -> None:
+    rounds = [USER, result("a"), result("b")]
+
+    assert [m["content"] for m in trimmed(rounds, hard=True)] == ["hi", CLEARED, "done"]
+
+
+@given(st.lists(st.sampled_from(["", "a", "b"]), max_size=8))
+def test_every_call_gets_an_id_of_its_own(ids: list[str]) -> None:
+    found = unique_ids([RequestedCall(i, "x", "{}") for i in ids])
+
+    assert len({call.id for call in found}) == len(ids)
+    assert all(call.id for call in found)
+    assert msgspec.json.encode([call.id for call in found])
