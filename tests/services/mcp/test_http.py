@@ -167,9 +167,9 @@ async def test_a_session_that_the_server_ended_is_made_anew(
 async def test_who_wants_to_be_asked_again_at_once_for_ever_is_not(
     bench: McpBench, server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.services.mcp_http._FIRST_PAUSE", 0.0)
-    monkeypatch.setattr("appliance.services.mcp_address._BURST", 20.0)
-    monkeypatch.setattr("appliance.services.mcp_address._PER_SECOND", 0.001)
+    monkeypatch.setattr("appliance.services.mcp.http._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("appliance.services.mcp.address._BURST", 20.0)
+    monkeypatch.setattr("appliance.services.mcp.address._PER_SECOND", 0.001)
     server.behaviour = "reconnect"
     use(bench, server)
     await bench.tools()

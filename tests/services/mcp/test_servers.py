@@ -171,7 +171,7 @@ async def test_a_program_that_is_not_there_is_a_failure(bench: McpBench) -> None
 async def test_tools_that_change_are_listed_again(
     bench: McpBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.services.mcp_server._REFRESH_EVERY", 0.01)
+    monkeypatch.setattr("appliance.services.mcp.server._REFRESH_EVERY", 0.01)
     bench.configure({"notes": stdio()})
     assert "notes__grown" not in await bench.tools()
     await bench.call("notes__grow")
@@ -183,7 +183,7 @@ async def test_tools_that_change_are_listed_again(
 async def test_an_idle_server_is_ended_and_its_tools_stay(
     bench: McpBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.services.mcp_server.IDLE", 0.1)
+    monkeypatch.setattr("appliance.services.mcp.server.IDLE", 0.1)
     bench.configure({"notes": stdio()})
     await bench.tools()
     with trio.fail_after(10):
