@@ -1,5 +1,6 @@
 """A gateway that is killed takes its sandboxes along, and the next one tidies up after it."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -20,7 +21,13 @@ OVERLAY: dict[str, object] = {"defaults": {"tools": {"http_deny": []}}}
 def groups(gateway: Gateway) -> list[Path]:
     """Those of sandboxes of this state directory, in whichever hierarchy."""
     name = f"openclawmu-{owner_mark(gateway.state)}"
-    return [path for path in Path("/sys/fs/cgroup").glob(f"**/{name}/*/*") if path.is_dir()]
+    roots = Path("/sys/fs/cgroup")
+    found = {*roots.glob(name), *roots.glob(f"*/{name}")}
+    below: list[Path] = []
+    for root in found:
+        # os.walk passes over what goes away meanwhile.
+        below += [Path(place) for place, _, _ in os.walk(root) if Path(place).parent.parent == root]
+    return below
 
 
 def start_commands(gateway: Gateway, token: str, count: int) -> None:
