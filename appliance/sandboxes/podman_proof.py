@@ -11,43 +11,29 @@ from appliance.sandboxes.base import Probe, Proof, Sandbox, SandboxFailed, Sandb
 from appliance.sandboxes.container_engine import ContainerEngine
 from appliance.sandboxes.groups import Groups
 from appliance.sandboxes.podman_arguments import Engine
-from appliance.sandboxes.proving import planted
+from appliance.sandboxes.proving import NAMESPACES, NETWORK, RIGHTS, planted
 
 _TIMEOUT = 60.0  # seconds
 _LONGEST_REPORT = 64 * 1024
 # One line each: name, tab, detail; a detail is what went wrong.
-_SCRIPT = r"""
+_SCRIPT = (
+    r"""
 tell() { printf '%s\t%s\n' "$1" "$2"; }
 secret=$1 canary=$2
 [ -e "$secret" ] && bad=$secret || bad=
 tell host-files "$bad"
 bad=
-while read -r key value; do
-  case $key in
-    Cap*:) case $value in *[!0]*) bad="$bad $key $value" ;; esac ;;
-    NoNewPrivs:) nnp=$value ;;
-    Seccomp:) seccomp=$value ;;
-    Uid:) uids=$value ;;
-  esac
-done </proc/self/status
-tell capabilities "$bad"
-[ "$nnp" = 1 ] && bad= || bad="NoNewPrivs is $nnp"
-tell no-new-privileges "$bad"
-[ "$seccomp" = 2 ] && bad= || bad="Seccomp is $seccomp"
-tell seccomp "$bad"
-case $uids in 0*) bad="is root" ;; *) bad= ;; esac
+"""
+    + RIGHTS
+    + r"""case $uids in 0*) bad="is root" ;; *) bad= ;; esac
 tell user "$bad"
 bad=
-while read -r name rest; do
-  case $name in *:) [ "$name" = lo: ] || bad="$bad $name" ;; esac
-done </proc/net/dev
-tell network "$bad"
-bad=
-for command in "unshare -Ur true" "unshare -n true" "mount -t tmpfs none /tmp"; do
-  $command >/dev/null 2>&1 && bad="$bad $command;"
-done
-tell namespaces "$bad"
-bad=
+"""
+    + NETWORK
+    + r"""bad=
+"""
+    + NAMESPACES
+    + r"""bad=
 for file in /probe /usr/probe /etc/probe /dev/probe /run/probe /etc/passwd \
     /proc/sys/kernel/hostname /proc/sys/kernel/core_pattern; do
   { echo probe >"$file"; } 2>/dev/null && bad="$bad $file"
@@ -69,6 +55,7 @@ for file in /proc/[0-9]*/environ; do
 done
 tell environment "$bad"
 """
+)
 _NAMES = (
     *("host-files", "capabilities", "no-new-privileges", "seccomp", "user", "network"),
     *("namespaces", "read-only", "writable", "kernel", "environment"),

@@ -22,8 +22,37 @@ _LONGEST_REPORT = 64 * 1024
 _OPEN_FILES = 200  # a number nobody has by chance
 _CANARY = "OPENCLAWMU_CANARY"
 
+# What every backend asks inside, in the words of a shell.
+RIGHTS = """\
+while read -r key value; do
+  case $key in
+    Cap*:) case $value in *[!0]*) bad="$bad $key $value" ;; esac ;;
+    NoNewPrivs:) nnp=$value ;;
+    Seccomp:) seccomp=$value ;;
+    Uid:) uids=$value ;;
+  esac
+done </proc/self/status
+tell capabilities "$bad"
+[ "$nnp" = 1 ] && bad= || bad="NoNewPrivs is $nnp"
+tell no-new-privileges "$bad"
+[ "$seccomp" = 2 ] && bad= || bad="Seccomp is $seccomp"
+tell seccomp "$bad"
+"""
+NETWORK = """\
+while read -r name rest; do
+  case $name in *:) [ "$name" = lo: ] || bad="$bad $name" ;; esac
+done </proc/net/dev
+tell network "$bad"
+"""
+NAMESPACES = """\
+for command in "unshare -Ur true" "unshare -n true" "mount -t tmpfs none /tmp"; do
+  $command >/dev/null 2>&1 && bad="$bad $command;"
+done
+tell namespaces "$bad"
+"""
 # One line each: name, tab, detail; a detail is what went wrong.
-SCRIPT = r"""
+SCRIPT = (
+    r"""
 tell() { printf '%s\t%s\n' "$1" "$2"; }
 secret=$1 canary=$2= files=$3
 
@@ -41,34 +70,19 @@ done
 tell host-files "$bad"
 
 bad=
-while read -r key value; do
-  case $key in
-    Cap*:) case $value in *[!0]*) bad="$bad $key $value" ;; esac ;;
-    NoNewPrivs:) nnp=$value ;;
-    Seccomp:) seccomp=$value ;;
-    Uid:) uids=$value ;;
-  esac
-done </proc/self/status
-tell capabilities "$bad"
-[ "$nnp" = 1 ] && bad= || bad="NoNewPrivs is $nnp"
-tell no-new-privileges "$bad"
-[ "$seccomp" = 2 ] && bad= || bad="Seccomp is $seccomp"
-tell seccomp "$bad"
-case $uids in 1000*1000*1000*1000) bad= ;; *) bad="is $uids" ;; esac
+"""
+    + RIGHTS
+    + r"""case $uids in 1000*1000*1000*1000) bad= ;; *) bad="is $uids" ;; esac
 tell user "$bad"
 
 bad=
-while read -r name rest; do
-  case $name in *:) [ "$name" = lo: ] || bad="$bad $name" ;; esac
-done </proc/net/dev
-tell network "$bad"
-
+"""
+    + NETWORK
+    + r"""
 bad=
-for command in "unshare -Ur true" "unshare -n true" "mount -t tmpfs none /tmp"; do
-  $command >/dev/null 2>&1 && bad="$bad $command;"
-done
-tell namespaces "$bad"
-
+"""
+    + NAMESPACES
+    + r"""
 bad=
 for file in /probe /usr/probe /etc/probe /dev/probe /etc/passwd /proc/sys/kernel/hostname \
     /proc/sys/user/max_user_namespaces /proc/sys/kernel/core_pattern; do
@@ -127,6 +141,7 @@ bad=
 [ "$(ulimit -c)" = 0 ] || bad="$bad core dumps"
 tell limits "$bad"
 """
+)
 INSIDE = (
     *("host-files", "capabilities", "no-new-privileges", "seccomp", "user", "network"),
     *("namespaces", "read-only", "writable", "kernel", "processes", "environment"),
