@@ -28,15 +28,18 @@ def public_folder() -> Iterator[Path]:
     folder.rmdir()
 
 
-def test_sandboxes_of_an_ordinary_user(public_folder: Path) -> None:
-    files = sorted((ROOT / "tests/sandboxes").glob("test_*bubblewrap*.py"))
-    names = [str(path.relative_to(ROOT)) for path in files]
+FILES = sorted((ROOT / "tests/sandboxes").glob("test_*bubblewrap*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_sandboxes_of_an_ordinary_user(file: Path, public_folder: Path) -> None:
+    name = str(file.relative_to(ROOT))
 
     done = run_as_ordinary_user(
-        public_folder, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *names
+        public_folder, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", name
     )
 
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
-    assert int(passed[1]) >= 70, done.stdout
+    assert int(passed[1]) >= 1, done.stdout

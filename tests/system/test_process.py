@@ -277,7 +277,7 @@ def test_an_invalid_config_is_not_taken_and_readiness_says_so(
 
     wait_until(lambda: "config: warning" in told(), "readiness to say so")
     assert "modles" not in told(), "what is in the file is for the operator's log, not for anyone"
-    assert "modles" in gateway.process.said
+    wait_until(lambda: "modles" in gateway.process.said, "the log to say so")
     assert answer_of(gateway.chat(token, "hello"))
 
     launcher.configure(good)
