@@ -10,6 +10,7 @@ from pathlib import Path
 from random import SystemRandom
 
 import appliance
+from appliance.cli.api_parts import ApiFoundation, raw_routes
 from appliance.cli.init import key_from
 from appliance.cli.sandbox_parts import SandboxFoundation, SandboxParts
 from appliance.cli.state import CONFIG
@@ -32,7 +33,6 @@ from appliance.services.access import Access
 from appliance.services.approvals.approvals import Approvals
 from appliance.services.audit import Audit
 from appliance.services.checks import Finding, Vitals, run_checks
-from appliance.services.completions import Completions
 from appliance.services.credentials import ProviderKeys
 from appliance.services.disk_usage import DiskSizes
 from appliance.services.last_use import LastUse
@@ -66,19 +66,13 @@ from appliance.transports.control.app import build_app
 from appliance.transports.control.collaborators import ControlServices, GatewayFacts
 from appliance.transports.control.files_door import FilesDoor
 from appliance.transports.control.table import ROUTES
-from appliance.transports.gateway import Endpoint, Gateway
+from appliance.transports.gateway import Gateway
 from appliance.transports.health import Health
 from appliance.transports.metrics import Levels, Metrics
-from appliance.transports.openai_api.chat import ChatRoute
-from appliance.transports.openai_api.door import RawDoor
-from appliance.transports.openai_api.models import ModelsRoute
-from appliance.transports.tools_http import PATH as TOOLS_PATH
-from appliance.transports.tools_http import ToolsRoute
+from appliance.transports.raw.door import RawDoor
 
 log = logging.getLogger(__name__)
 
-CHAT_PATH = "/v1/chat/completions"
-MODELS_PATH = "/v1/models"
 _COOKIE_KEY = f"{SECRETS}/cookie-key"
 
 
@@ -166,7 +160,7 @@ class Parts:
         self.metrics = Metrics(
             version=appliance.__version__,
             levels=self._levels,
-            routes=[*{route.path for route in ROUTES}, CHAT_PATH, MODELS_PATH, TOOLS_PATH],
+            routes=sorted({route.path for route in ROUTES}),
             per_tenant=self.live.current.metrics.per_tenant,
         )
         self.calls = ModelCalls(
@@ -223,17 +217,19 @@ class Parts:
             log=self.log,
             metrics=self.metrics,
         )
-        models = ModelsRoute(door, self.supervisor, self._list_models, self._started_at)
-        chat = ChatRoute(
-            door,
-            self.supervisor,
-            Completions(self.calls),
-            self.turns,
-            clock=now,
-        )
-        raw: dict[str, Endpoint] = {CHAT_PATH: chat, MODELS_PATH: models, f"{MODELS_PATH}/": models}
         self.websocket = WebSocketParts(self._foundation())
-        raw[TOOLS_PATH] = ToolsRoute(door, self.supervisor, self.websocket.services.tools)
+        raw = raw_routes(
+            ApiFoundation(
+                door=door,
+                tenants=self.supervisor,
+                calls=self.calls,
+                turns=self.turns,
+                tools=self.websocket.services.tools,
+                list_models=self._list_models,
+                started_at=self._started_at,
+                clock=now,
+            )
+        )
         services = self._control_services()
         control = FilesDoor(
             services,

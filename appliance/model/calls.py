@@ -5,15 +5,19 @@ caller's own dialect may hand the bytes on untouched instead (see
 ``appliance.providers``), which is what the hot path does.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from appliance.model.usage import TokenUsage
 
 
 class Dialect(StrEnum):
+    """Whose words are used: by a caller, or to a provider."""
+
     OPENAI = "openai"  # POST /chat/completions
+    RESPONSES = "openai-responses"  # POST /responses
     ANTHROPIC = "anthropic"  # POST /v1/messages
     OLLAMA = "ollama"  # POST /api/chat
     EMBEDDED = "embedded"  # the worker process beside us; speaks OpenAI's
@@ -39,6 +43,30 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningSeal:
+    """Ends what was thought so far; to be sent back with it.
+
+    ``signature`` belongs to the text before it, ``hidden`` is thought that only
+    the provider can read.
+    """
+
+    signature: str = ""
+    hidden: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobsDelta:
+    """How likely the tokens of the text before it were, in OpenAI's form."""
+
+    tokens: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallDelta:
     """A piece of a tool call; ``id`` and ``name`` come with the first piece of each index."""
 
@@ -52,22 +80,50 @@ class ToolCallDelta:
 class Finished:
     reason: FinishReason
     usage: TokenUsage | None  # None: the provider did not say
+    stop: str | None = None  # which of the stop sequences it was, if the provider says
 
 
-Delta = TextDelta | ReasoningDelta | ToolCallDelta | Finished
+Delta = (
+    TextDelta
+    | ReasoningDelta
+    | ReasoningSeal
+    | RefusalDelta
+    | LogprobsDelta
+    | ToolCallDelta
+    | Finished
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds to wait for a provider; None is what its own section of the config says.
+
+    ``request`` is for an answer to begin, or for all of one that is not
+    streamed; ``first_token`` for the first bytes of a streamed one, ``idle``
+    for each piece after them.
+    """
+
+    request: float | None = None
+    first_token: float | None = None
+    idle: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
     """One request to one model of one provider.
 
-    ``body`` is a chat-completions request in OpenAI's form: every value is
-    JSON text (bytes), not decoded, because most of it is only passed on.
+    ``body`` is a request in the form of ``dialect``: every value is JSON text
+    (bytes), not decoded, because most of it is only passed on. A provider of
+    another dialect reads it into a ``Prompt`` and says it in its own words.
     ``model`` replaces the caller's name for the model by the provider's.
+    ``headers`` are the caller's that mean something to a provider of its dialect.
     """
 
     model: str
     body: Mapping[str, bytes]
     stream: bool
+    dialect: Dialect = Dialect.OPENAI
     output_limit: int | None = None  # tokens; set where the caller's own is missing or too high
     request_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeouts: Timeouts | None = None

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from appliance.model.calls import Delta
+from appliance.model.calls import Delta, Dialect
 from appliance.model.usage import TokenUsage
 
 _MOST = 2**53 - 1
@@ -43,6 +43,50 @@ class ErrorReported(AnswerFailed):
     def __init__(self, error: ErrorBody) -> None:
         super().__init__(error.type or error.code or "error")
         self.error = error
+
+
+class AnswerWriter(Protocol):
+    """Writes one answer in a caller's dialect, as a stream or in one piece; holds its state.
+
+    A provider of the same dialect has its bytes handed on instead, which is
+    the hot path; ``tail`` and ``usage`` are then still the writer's.
+    """
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the caller of a stream wants to be told the usage."""
+
+    def start(self, model: str) -> bytes:
+        """The events before the first delta; ``model`` is the provider's name for it."""
+
+    def deltas(self, deltas: Sequence[Delta]) -> bytes:
+        """The events that say this; may be empty."""
+
+    def end(self, usage: TokenUsage | None) -> bytes:
+        """The events after the last delta, as far as they may be seen before all is settled."""
+
+    def tail(self) -> bytes:
+        """What makes a stream complete: sent when the call is in the books."""
+
+    def collect(self, deltas: Sequence[Delta]) -> None:
+        """Take note of this for :meth:`whole`."""
+
+    def whole(self, model: str, usage: TokenUsage | None) -> bytes:
+        """What was collected, as one JSON object."""
+
+
+class WholeAnswer(Protocol):
+    """An answer that came in one piece of JSON, in the provider's dialect."""
+
+    @property
+    def text(self) -> bytes: ...
+    @property
+    def usage(self) -> TokenUsage | None: ...
+    def deltas(self) -> Sequence[Delta]:
+        """The same answer as a stream would have told it; the last is ``Finished``."""
 
 
 class AnswerReader(Protocol):

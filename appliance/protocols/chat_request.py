@@ -72,7 +72,11 @@ class ChatRequest:
     @classmethod
     def parse(cls, data: bytes, *, limit_bytes: int) -> "ChatRequest":
         """Read a request body; raise :exc:`InvalidRequest` naming the field."""
-        body = parse_object(data, limit_bytes=limit_bytes)
+        return cls.of(parse_object(data, limit_bytes=limit_bytes))
+
+    @classmethod
+    def of(cls, body: Mapping[str, bytes]) -> "ChatRequest":
+        """Read a request from its top-level members; raises like :meth:`parse`."""
         model = _read(body, "model", _model, required=True)
         if not model or len(model) > LONGEST_MODEL or not model.isprintable():
             raise InvalidRequest.at(

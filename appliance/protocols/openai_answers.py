@@ -16,7 +16,10 @@ from appliance.model.calls import (
     Delta,
     Finished,
     FinishReason,
+    LogprobsDelta,
     ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
 )
@@ -202,11 +205,11 @@ def _envelope(block: bytes) -> int | None:
 
 def text_bytes(delta: Delta) -> int:
     match delta:
-        case TextDelta(text) | ReasoningDelta(text):
+        case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text):
             return len(text.encode("utf-8", "replace"))
         case ToolCallDelta():
             return len(delta.name) + len(delta.arguments)
-        case Finished():
+        case Finished() | ReasoningSeal() | LogprobsDelta():
             return 0
 
 

@@ -12,10 +12,14 @@ import msgspec
 
 from appliance.model.calls import (
     Delta,
+    Dialect,
     Finished,
     FinishReason,
+    LogprobsDelta,
     ModelCall,
     ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
 )
@@ -85,6 +89,12 @@ class ChunkEncoder:
                 return self._said(b'{"reasoning_content":' + msgspec.json.encode(text) + b"}")
             case ToolCallDelta():
                 return self._said(msgspec.json.encode({"tool_calls": [_tool_piece(delta)]}))
+            case RefusalDelta(text):
+                return self._said(b'{"refusal":' + msgspec.json.encode(text) + b"}")
+            case LogprobsDelta(tokens):
+                return self._likely(tokens)
+            case ReasoningSeal():
+                return b""  # this dialect has no place for it
             case Finished(reason):
                 end = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%s"}]}\n\n'
                 return self._head + end % reason.value.encode()
@@ -122,6 +132,15 @@ class ChunkEncoder:
         if usage is not None:
             completion["usage"] = usage_object(usage)
         return msgspec.json.encode(completion)
+
+    def _likely(self, tokens: Sequence[Mapping[str, Any]]) -> bytes:
+        choice = {
+            "index": 0,
+            "delta": {},
+            "logprobs": {"content": tokens, "refusal": None},
+            "finish_reason": None,
+        }
+        return self._head + msgspec.json.encode(choice) + b"]}\n\n"
 
     def _said(self, delta: bytes) -> bytes:
         return self._head + b'{"index":0,"delta":' + delta + _AFTER_DELTA
@@ -162,18 +181,62 @@ class AnswerBuilder:
                 case Finished():
                     self.finished = delta
 
-    def encode(self, encoder: ChunkEncoder) -> bytes:
-        """Return the ``chat.completion``; the answer must have finished."""
+    def encode(self, encoder: ChunkEncoder, usage: TokenUsage | None = None) -> bytes:
+        """Return the ``chat.completion``; the answer must have finished.
+
+        ``usage`` replaces what the provider said at the end.
+        """
         finished = self.finished
         if finished is None:
             raise ValueError("the answer has not finished")
         return encoder.completion(
             text="".join(self._text),
             reason=finished.reason,
-            usage=finished.usage,
+            usage=usage or finished.usage,
             reasoning="".join(self._reasoning),
             tool_calls=[_whole_call(self._calls[index]) for index in sorted(self._calls)],
         )
+
+
+class ChatWriter:
+    """Writes an answer as a chat completion; implements ``answers.AnswerWriter``."""
+
+    __slots__ = ("_created", "_encoder", "_id", "_whole", "include_usage")
+
+    dialect = Dialect.OPENAI
+
+    def __init__(self, *, id: str, created: int, include_usage: bool = False) -> None:  # noqa: A002 - its name on the wire
+        self.include_usage = include_usage
+        self._id = id
+        self._created = created
+        self._whole = AnswerBuilder()
+        self._encoder: ChunkEncoder | None = None
+
+    def start(self, model: str) -> bytes:
+        self._encoder = self._made(model)
+        return self._encoder.start()
+
+    def deltas(self, deltas: Sequence[Delta]) -> bytes:
+        if self._encoder is None:
+            raise ValueError("the answer has not begun")
+        return b"".join(map(self._encoder.delta, deltas))
+
+    def end(self, usage: TokenUsage | None) -> bytes:
+        if self._encoder is None or usage is None or not self.include_usage:
+            return b""
+        return self._encoder.usage(usage)
+
+    def tail(self) -> bytes:
+        return b"data: [DONE]\n\n"
+
+    def collect(self, deltas: Sequence[Delta]) -> None:
+        self._whole.add(deltas)
+
+    def whole(self, model: str, usage: TokenUsage | None) -> bytes:
+        return self._whole.encode(self._made(model), usage)
+
+    def _made(self, model: str) -> ChunkEncoder:
+        return ChunkEncoder(id=self._id, created=self._created, model=model)
 
 
 def _whole_call(pieces: Sequence[ToolCallDelta]) -> dict[str, Any]:

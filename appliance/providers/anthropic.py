@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from appliance.model.calls import Dialect, ModelCall
+from appliance.protocols.answers import WholeAnswer
 from appliance.protocols.anthropic_answers import StreamReader
 from appliance.protocols.anthropic_messages import VERSION, encode_request
+from appliance.protocols.openai_answers import Completion
 from appliance.providers.connections import Response
 from appliance.providers.http_provider import listed_ids
 from appliance.providers.replies import Context, StreamedReply
@@ -25,6 +27,9 @@ class AnthropicWire:
 
     def reply(self, response: Response, context: Context) -> StreamedReply:
         return StreamedReply(response, StreamReader(), context)
+
+    def read_whole(self, text: bytes) -> WholeAnswer:
+        return Completion(text)
 
     def read_models(self, body: bytes) -> Sequence[str]:
         return listed_ids(body)

@@ -6,12 +6,13 @@ from typing import Protocol
 
 from appliance.model.calls import Delta, Dialect, ModelCall
 from appliance.model.usage import TokenUsage
+from appliance.protocols.answers import AnswerWriter
 
 LARGEST_ANSWER = 64 * 1024 * 1024  # bytes of an answer that is not streamed
 
 
 class Reply(Protocol):
-    """One answer. Use one of ``chunks``, ``deltas`` and ``completion``, once.
+    """One answer. Use one of ``events``, ``deltas`` and ``whole``, once.
 
     A reply either ends well, with ``finished`` True, or raises
     :exc:`~appliance.model.errors.ProviderFailure`: half an answer never looks
@@ -34,19 +35,18 @@ class Reply(Protocol):
     def provider_request_id(self) -> str | None:
         """What the provider calls this request."""
 
-    def chunks(self, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
-        """The answer as ``chat.completion.chunk`` events, those of one read joined.
+    def events(self, writer: AnswerWriter) -> AsyncGenerator[bytes, None]:
+        """The answer as events of the writer's dialect, those of one read joined.
 
-        Whole events only, without ``[DONE]``. The chunk that carries nothing
-        but usage comes only with ``include_usage``. Where the provider speaks
-        this dialect, the events are its own bytes.
+        Whole events only, without what ``writer.tail()`` adds. Where the
+        provider speaks this dialect, the events are its own bytes.
         """
 
     def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
         """The answer decoded; the last delta is ``Finished``."""
 
-    async def completion(self) -> bytes:
-        """The answer as one ``chat.completion`` object."""
+    async def whole(self, writer: AnswerWriter) -> bytes:
+        """The answer as one object of the writer's dialect."""
 
 
 class Provider(Protocol):

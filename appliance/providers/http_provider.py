@@ -15,10 +15,10 @@ import msgspec
 import trio
 
 import appliance
-from appliance.model.calls import Dialect, ModelCall
+from appliance.model.calls import Dialect, ModelCall, Timeouts
 from appliance.model.errors import ConfigInvalid, ProviderFailure, UpstreamFailed
 from appliance.model.ids import REQUEST_ID
-from appliance.protocols.openai_answers import Completion
+from appliance.protocols.answers import WholeAnswer
 from appliance.providers.base import LARGEST_ANSWER, Reply
 from appliance.providers.connections import ConnectionPool, Response
 from appliance.providers.errors import CONNECTION_TROUBLE, connection_failure, refusal
@@ -55,6 +55,9 @@ class Wire(Protocol):
 
     def reply(self, response: Response, context: Context) -> StreamedReply:
         """The reply that reads a streamed answer."""
+
+    def read_whole(self, text: bytes) -> WholeAnswer:
+        """An answer in one piece; raise :exc:`AnswerFailed` for what is none."""
 
     def read_models(self, body: bytes) -> Sequence[str]:
         """The ids in the answer to ``models_path``; raise :exc:`ValueError` for nonsense."""
@@ -101,9 +104,21 @@ class HttpProvider:
         head = self._head if api_key is None else self._request_head(api_key)
         if REQUEST_ID.fullmatch(call.request_id):
             head += b"X-Request-Id: %s\r\n" % call.request_id.encode("ascii")
-        response = await self._send(head, self._wire.encode(call))
+        timeouts = call.timeouts
+        if timeouts is None:
+            response = await self._send(head, self._wire.encode(call))
+        else:
+            began = trio.current_time()
+            response = await self._send(
+                head, self._wire.encode(call), patience=self._until_head(call, timeouts)
+            )
         try:
-            return await self._reply(call, response)
+            reply = await self._reply(call, response)
+            if timeouts is not None and timeouts.first_token is not None:
+                # A provider that says 200 and then thinks is not to be waited for either.
+                left = began + timeouts.first_token - trio.current_time()
+                await reply.prime(patience=max(0.0, left))
+            return reply
         except CONNECTION_TROUBLE as exc:
             response.release()
             raise connection_failure(self.name, exc) from exc
@@ -127,10 +142,16 @@ class HttpProvider:
         finally:
             response.release()
 
-    async def _send(self, head: bytes, body: bytes) -> Response:
+    def _until_head(self, call: ModelCall, timeouts: Timeouts) -> float:
+        patience = timeouts.request or self._request_timeout
+        if call.stream and timeouts.first_token is not None:
+            patience = min(patience, timeouts.first_token)
+        return patience
+
+    async def _send(self, head: bytes, body: bytes, *, patience: float | None = None) -> Response:
         request = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
         try:
-            return await self._pool.exchange(request, patience=self._request_timeout)
+            return await self._pool.exchange(request, patience=patience or self._request_timeout)
         except CONNECTION_TROUBLE as exc:
             raise connection_failure(self.name, exc) from exc
 
@@ -160,17 +181,17 @@ class HttpProvider:
             provider=self.name,
             model=call.model,
             request_id=_request_id(response),
-            idle_timeout=self._stream_idle_timeout,
-            clock=self._clock,
+            idle_timeout=(call.timeouts and call.timeouts.idle) or self._stream_idle_timeout,
         )
         if media_type in self._wire.answer_types:
             return self._wire.reply(response, context)
         if media_type != b"application/json":
             shown = media_type.decode("ascii", "replace")[:60] or "nothing we know"
             raise UpstreamFailed(f"{self.name} answered with {shown} instead of JSON")
-        text = await response.read_all(limit=LARGEST_ANSWER, patience=self._request_timeout)
+        patience = (call.timeouts and call.timeouts.request) or self._request_timeout
+        text = await response.read_all(limit=LARGEST_ANSWER, patience=patience)
         response.release()
-        return WholeReply(Completion(text), context)
+        return WholeReply(self._wire.read_whole(text), context, dialect=self._wire.dialect)
 
     async def _refusal(self, response: Response) -> ProviderFailure:
         try:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import msgspec
 
 from appliance.model.calls import Dialect, ModelCall
+from appliance.protocols.answers import WholeAnswer
 from appliance.protocols.ollama_chat import StreamReader, encode_request
+from appliance.protocols.openai_answers import Completion
 from appliance.providers.connections import Response
 from appliance.providers.replies import Context, StreamedReply
 
@@ -33,6 +35,9 @@ class OllamaWire:
 
     def reply(self, response: Response, context: Context) -> StreamedReply:
         return StreamedReply(response, StreamReader(), context)
+
+    def read_whole(self, text: bytes) -> WholeAnswer:
+        return Completion(text)
 
     def read_models(self, body: bytes) -> Sequence[str]:
         return [model.name for model in msgspec.json.decode(body, type=_Tags).models]

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from appliance.model.calls import Dialect, ModelCall
-from appliance.protocols.openai_answers import StreamReader
+from appliance.protocols.answers import WholeAnswer
+from appliance.protocols.openai_answers import Completion, StreamReader
 from appliance.protocols.openai_chat import MaxTokensField, encode_request
+from appliance.protocols.translation import translated
 from appliance.providers.connections import Response
 from appliance.providers.http_provider import listed_ids
 from appliance.providers.replies import Context, RelayedReply
@@ -24,10 +26,16 @@ class OpenAiWire:
         return "Authorization", f"Bearer {api_key}"
 
     def encode(self, call: ModelCall) -> bytes:
-        return encode_request(call, max_tokens_field=self._max_tokens_field)
+        return encode_request(
+            translated(call, Dialect.OPENAI), max_tokens_field=self._max_tokens_field
+        )
 
     def reply(self, response: Response, context: Context) -> RelayedReply:
-        return RelayedReply(response, StreamReader(), context)
+        reader = StreamReader()
+        return RelayedReply(response, reader, context, dialect=Dialect.OPENAI, relay=reader.relay)
+
+    def read_whole(self, text: bytes) -> WholeAnswer:
+        return Completion(text)
 
     def read_models(self, body: bytes) -> Sequence[str]:
         return listed_ids(body)

@@ -1,16 +1,14 @@
 """Answers on their way: read from a connection, handed on as bytes or as deltas."""
 
-import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Protocol
 
-from appliance.model.calls import Delta
+from appliance.model.calls import Delta, Dialect
 from appliance.model.usage import TokenUsage
-from appliance.protocols.answers import AnswerReader
-from appliance.protocols.openai_answers import Completion, StreamReader, text_bytes
-from appliance.protocols.openai_chat import AnswerBuilder, ChunkEncoder
+from appliance.protocols.answers import AnswerReader, AnswerWriter, WholeAnswer
+from appliance.protocols.openai_answers import text_bytes
 from appliance.providers.base import LARGEST_ANSWER
 from appliance.providers.connections import Response
 from appliance.providers.errors import (
@@ -33,15 +31,6 @@ class Context:
     model: str
     request_id: str | None  # the provider's
     idle_timeout: float  # seconds
-    clock: Callable[[], datetime]
-
-    def encoder(self) -> ChunkEncoder:
-        """For an answer that has to be written anew."""
-        return ChunkEncoder(
-            id=f"chatcmpl-{secrets.token_hex(12)}",
-            created=int(self.clock().timestamp()),
-            model=self.model,
-        )
 
 
 class StreamedReply:
@@ -51,6 +40,7 @@ class StreamedReply:
         self._response = response
         self._reader = reader
         self._context = context
+        self._first = b""
 
     @property
     def provider_request_id(self) -> str | None:
@@ -68,15 +58,14 @@ class StreamedReply:
     def text_bytes(self) -> int:
         return self._reader.text_bytes
 
-    async def chunks(self, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
-        encoder = self._context.encoder()
-        start = encoder.start()
+    async def events(self, writer: AnswerWriter) -> AsyncGenerator[bytes, None]:
+        start = writer.start(self._context.model)
         async with aclosing(self.deltas()) as answer:
             async for deltas in answer:
-                yield start + b"".join(map(encoder.delta, deltas))
+                yield start + writer.deltas(deltas)
                 start = b""
-        if include_usage and self.usage is not None:
-            yield encoder.usage(self.usage)
+        if end := start + writer.end(self.usage):
+            yield end
 
     async def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
         reader = self._reader
@@ -86,16 +75,15 @@ class StreamedReply:
                 yield deltas
             self._check()
 
-    async def completion(self) -> bytes:
-        answer = AnswerBuilder()
+    async def whole(self, writer: AnswerWriter) -> bytes:
         async with aclosing(self.deltas()) as pieces:
             async for deltas in pieces:
-                answer.add(deltas)
+                writer.collect(deltas)
                 if self.text_bytes > LARGEST_ANSWER:
                     raise UpstreamFailed(
                         f"{self._context.provider} sent more than an answer may hold"
                     )
-        return answer.encode(self._context.encoder())
+        return writer.whole(self._context.model, self.usage)
 
     async def release(self) -> None:
         """End the exchange; the connection is kept if the answer came to its end."""
@@ -104,9 +92,22 @@ class StreamedReply:
         else:
             self._response.release()
 
+    async def prime(self, *, patience: float) -> None:
+        """Wait for the first bytes of the answer; what they say is read in its time.
+
+        Raises as reading them would.
+        """
+        self._first = await self._receive(patience)
+
     async def _read(self) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        return await self._receive(self._context.idle_timeout)
+
+    async def _receive(self, patience: float) -> bytes:
         try:
-            data = await self._response.read_some(patience=self._context.idle_timeout)
+            data = await self._response.read_some(patience=patience)
         except CONNECTION_TROUBLE as exc:
             raise connection_failure(self._context.provider, exc) from exc
         if not data:
@@ -120,17 +121,35 @@ class StreamedReply:
             raise reported_failure(self._context.provider, self._reader.failure)
 
 
+class Relay(Protocol):
+    """Returns the whole events that ``data`` completes, as they came, but for what is ours."""
+
+    def __call__(self, data: bytes, *, include_usage: bool) -> bytes: ...
+
+
 class RelayedReply(StreamedReply):
-    """A streamed answer in the caller's own dialect: its events are handed on as they came."""
+    """A streamed answer whose events are handed on as they came to callers of its dialect."""
 
-    def __init__(self, response: Response, reader: StreamReader, context: Context) -> None:
+    def __init__(
+        self,
+        response: Response,
+        reader: AnswerReader,
+        context: Context,
+        *,
+        dialect: Dialect,
+        relay: Relay,
+    ) -> None:
         super().__init__(response, reader, context)
-        self._relay = reader.relay
+        self._dialect = dialect
+        self._relay = relay
 
-    async def chunks(self, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
+    def events(self, writer: AnswerWriter) -> AsyncGenerator[bytes, None]:
+        return self._relayed(writer) if writer.dialect is self._dialect else super().events(writer)
+
+    async def _relayed(self, writer: AnswerWriter) -> AsyncGenerator[bytes, None]:
         reader = self._reader
         while not reader.finished:
-            events = self._relay(await self._read(), include_usage=include_usage)
+            events = self._relay(await self._read(), include_usage=writer.include_usage)
             if events:
                 yield events
             self._check()
@@ -141,32 +160,36 @@ class WholeReply:
 
     finished = True
 
-    def __init__(self, completion: Completion, context: Context) -> None:
+    def __init__(self, answer: WholeAnswer, context: Context, *, dialect: Dialect) -> None:
         self.provider_request_id = context.request_id
-        self._completion = completion
+        self._answer = answer
         self._context = context
+        self._dialect = dialect
 
     @property
     def usage(self) -> TokenUsage | None:
-        return self._completion.usage
+        return self._answer.usage
 
     @property
     def text_bytes(self) -> int:
-        return sum(map(text_bytes, self._completion.deltas()))
+        return sum(map(text_bytes, self._answer.deltas()))
 
-    async def chunks(self, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
+    async def events(self, writer: AnswerWriter) -> AsyncGenerator[bytes, None]:
         """For a provider that was asked to stream and did not."""
-        encoder = self._context.encoder()
-        deltas = self._completion.deltas()
-        yield encoder.start() + b"".join(map(encoder.delta, deltas))
-        if include_usage and self.usage is not None:
-            yield encoder.usage(self.usage)
+        start = writer.start(self._context.model)
+        yield start + writer.deltas(self._answer.deltas()) + writer.end(self.usage)
 
     async def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
-        yield self._completion.deltas()
+        yield self._answer.deltas()
 
-    async def completion(self) -> bytes:
-        return self._completion.text
+    async def whole(self, writer: AnswerWriter) -> bytes:
+        if writer.dialect is self._dialect:
+            return self._answer.text
+        writer.collect(self._answer.deltas())
+        return writer.whole(self._context.model, self.usage)
+
+    async def prime(self, *, patience: float) -> None:
+        """It is all there."""
 
     async def release(self) -> None:
         """The connection was given back when the answer was read."""

@@ -4,7 +4,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from appliance.model.callers import Caller
-from appliance.protocols.chat_request import ChatRequest
+from appliance.protocols.answers import AnswerWriter
 from appliance.services.model_calls import AwakeTenant, CallRequest, ModelCalls, OpenCall
 
 
@@ -17,7 +17,7 @@ class Sink(Protocol):
     async def send(self, events: bytes) -> None:
         """Pass on whole events."""
 
-    async def finish(self, call: OpenCall, body: bytes) -> None:
+    async def finish(self, call: OpenCall, rest: bytes) -> None:
         """Everything is settled and on disk: send the last of it, or all of it."""
 
 
@@ -26,31 +26,28 @@ class Completions:
         self._calls = calls
 
     async def complete(
-        self, tenant: AwakeTenant, caller: Caller, request: ChatRequest, sink: Sink
+        self,
+        tenant: AwakeTenant,
+        caller: Caller,
+        request: CallRequest,
+        writer: AnswerWriter,
+        sink: Sink,
     ) -> None:
-        """Relay one chat completion.
+        """Relay one answer in the dialect of ``writer``.
 
         Raises what :meth:`ModelCalls.open` raises; after ``sink.begin`` a
         failure means that the answer is incomplete.
         """
-        asked = CallRequest(
-            model=request.model,
-            body=request.body,
-            stream=request.stream,
-            prompt_bytes=request.prompt_bytes,
-            output_limit=request.output_limit,
-            choices=request.choices,
-        )
-        body = b""
-        async with self._calls.open(tenant, caller, asked) as call:
+        rest = b""
+        async with self._calls.open(tenant, caller, request) as call:
             if request.stream:
                 await sink.begin(call)
-                chunks = call.reply.chunks(include_usage=request.include_usage)
-                async with aclosing(chunks):
-                    async for events in chunks:
+                async with aclosing(call.reply.events(writer)) as answer:
+                    async for events in answer:
                         await sink.send(events)
+                rest = writer.tail()
             else:
-                body = await call.reply.completion()
+                rest = await call.reply.whole(writer)
         # Acknowledged means durable: the last bytes wait for the disk.
         await tenant.meter.durable()
-        await sink.finish(call, body)
+        await sink.finish(call, rest)

@@ -1,13 +1,14 @@
 """Request bodies on the raw ASGI routes: bounded in size and in time."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from appliance.model.errors import Unavailable
 from appliance.transports.problems import body_too_large, slow_body
 
+T = TypeVar("T")
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 # A sender of too much is listened to for a while, because a connection closed
@@ -66,3 +67,13 @@ async def drain(receive: Receive) -> None:
             if message["type"] != "http.request" or not message.get("more_body", False):
                 return
             size += len(message.get("body", b""))
+
+
+# Checking a large body holds the loop for milliseconds, a thread only for the
+# length of its GIL slices.
+_LARGE = 128 * 1024
+
+
+async def off_the_loop(body: bytes, parse: Callable[[], T]) -> T:
+    """What ``parse`` makes of ``body``: at once for a small one, in a thread for a large one."""
+    return parse() if len(body) < _LARGE else await trio.to_thread.run_sync(parse)

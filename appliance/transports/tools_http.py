@@ -11,19 +11,16 @@ from typing import Any
 
 import msgspec
 
-from appliance.model.callers import Caller
-from appliance.model.errors import InvalidRequest, MethodNotAllowed
+from appliance.model.errors import InvalidRequest
 from appliance.model.session_keys import SessionKey
 from appliance.model.tokens import Scope
 from appliance.protocols.json_body import parse_object
 from appliance.services.tools.invocations import Invocation, Invoked, ToolInvocations
-from appliance.tenants.jobs import ClientLeft
 from appliance.tenants.runtime import TenantRuntime
-from appliance.transports.bodies import ClientGone, read_body
-from appliance.transports.callers import ACCEPTED_AT, read_headers
-from appliance.transports.openai_api.answers import Answer
-from appliance.transports.openai_api.chat import Door, Tenants
-from appliance.transports.openai_api.failures import Failure
+from appliance.transports.openai_api.failures import failure_of
+from appliance.transports.raw.answers import Answer
+from appliance.transports.raw.exchange import Exchange
+from appliance.transports.raw.failures import Failure
 
 PATH = "/tools/invoke"
 LARGEST_BODY = 2 * 1024 * 1024
@@ -44,46 +41,17 @@ class InvokeBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 @dataclass(frozen=True, slots=True)
-class ToolsRoute:
-    door: Door
-    tenants: Tenants
+class ToolsHandler:
     tools: ToolInvocations
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        presented = read_headers(scope["headers"])
-        server = self.door.config.server
-        answer = Answer(
-            send,
-            receive,
-            request_id=presented.request_id,
-            received_at=scope[ACCEPTED_AT],
-            streams=False,
-            keep_alive=server.sse_keepalive,
-            send_timeout=server.body_timeout,
-            limits=tuple,
-        )
-        caller: Caller | None = None
-        try:
-            if scope["method"] != "POST":
-                raise MethodNotAllowed(f"{PATH} answers POST", allow="POST")
-            caller = self.door.admit(scope, presented)
-            caller.require(Scope.CHAT)
-            tenant = caller.require_tenant()
-            body = await read_body(
-                receive, scope["headers"], limit=LARGEST_BODY, patience=server.body_timeout
-            )
-            runtime = await self.tenants.runtime(tenant)
-            invocation = _invocation(runtime, body, dict(scope["headers"]))
-            work = partial(self.tools.invoke, runtime, caller, invocation)
-            invoked = await runtime.perform(work, caller=caller, left=answer.wait_left)
-            await _send(answer, invoked)
-        except (ClientGone, ClientLeft):
-            pass  # nobody reads the answer; the tool has ended
-        except Exception as error:  # noqa: BLE001 - the edge: refuse logs what nobody foresaw
-            refused = self.door.refuse(error, request_id=presented.request_id)
-            await answer.fail(_in_its_form(refused))
-        finally:
-            self.door.note(scope, caller, answer)
+    async def __call__(self, exchange: Exchange) -> None:
+        exchange.require_method("POST")
+        caller = exchange.admit(Scope.CHAT)
+        body = await exchange.read(limit=LARGEST_BODY)
+        runtime = await exchange.wake()
+        invocation = _invocation(runtime, body, dict(exchange.scope["headers"]))
+        invoked = await exchange.perform(partial(self.tools.invoke, runtime, caller, invocation))
+        await _send(exchange.answer, invoked)
 
 
 def _invocation(runtime: TenantRuntime, body: bytes, headers: Mapping[bytes, bytes]) -> Invocation:
@@ -125,8 +93,11 @@ async def _send(answer: Answer, invoked: Invoked) -> None:
     await answer.whole(msgspec.json.encode({"ok": True, "result": result}))
 
 
-def _in_its_form(failure: Failure) -> Failure:
-    error = msgspec.json.decode(failure.body)["error"]
-    members = {"type": error.get("code") or error.get("type"), "message": error.get("message")}
-    body = msgspec.json.encode({"ok": False, "error": members})
-    return Failure(failure.status, body, failure.headers)
+def tools_failure(error: BaseException, request_id: str) -> Failure:
+    """OpenClaw's form of it."""
+    failure = failure_of(error, request_id)
+    members = msgspec.json.decode(failure.body)["error"]
+    shown = {"type": members.get("code") or members.get("type"), "message": members["message"]}
+    return Failure(
+        failure.status, msgspec.json.encode({"ok": False, "error": shown}), failure.headers
+    )

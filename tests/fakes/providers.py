@@ -9,6 +9,7 @@ import trio
 
 from appliance.model.calls import Delta, Dialect, Finished, FinishReason, ModelCall, TextDelta
 from appliance.model.usage import TokenUsage
+from appliance.protocols.answers import AnswerWriter
 from appliance.providers.base import Reply
 
 USED = TokenUsage(input=10, output=5)
@@ -27,11 +28,11 @@ class FakeReply:
     text_bytes: int = 0
     provider_request_id: str | None = "up_1"
 
-    async def chunks(self, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
+    async def events(self, writer: AnswerWriter) -> AsyncGenerator[bytes, None]:
         async with aclosing(self.deltas()) as answer:
             async for deltas in answer:
                 yield b"".join(map(_event, deltas))
-        if include_usage and self.usage is not None:
+        if writer.include_usage and self.usage is not None:
             yield b"data: usage\n\n"
 
     async def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
@@ -46,9 +47,9 @@ class FakeReply:
         if self.reason is not None:
             yield [Finished(self.reason, self.usage)]
 
-    async def completion(self) -> bytes:
-        async with aclosing(self.chunks(include_usage=False)) as chunks:
-            return b"".join([chunk async for chunk in chunks])
+    async def whole(self, writer: AnswerWriter) -> bytes:
+        async with aclosing(self.events(writer)) as events:
+            return b"".join([each async for each in events])
 
 
 def _event(delta: Delta) -> bytes:

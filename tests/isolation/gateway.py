@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import trio
 
+from appliance.cli.api_parts import ApiFoundation, raw_routes
 from appliance.config.schema import AdminKeyConfig, GatewayConfig, ProviderConfig, ServerConfig
 from appliance.model.callers import ActorKind, Caller
 from appliance.model.errors import Unavailable
@@ -41,10 +42,7 @@ from appliance.transports.control.files_door import FilesDoor
 from appliance.transports.gateway import Gateway
 from appliance.transports.health import Readiness
 from appliance.transports.metrics import Levels, Metrics
-from appliance.transports.openai_api.chat import ChatRoute
-from appliance.transports.openai_api.door import RawDoor
-from appliance.transports.openai_api.models import ModelsRoute
-from appliance.transports.tools_http import ToolsRoute
+from appliance.transports.raw.door import RawDoor
 from tests.fakes.terminals import terminals_of
 
 CANARY = "canary-of-acme"
@@ -208,14 +206,18 @@ def _app(services: ControlServices, asleep: Asleep) -> Gateway:
         log=Quiet(),
         metrics=services.metrics,
     )
-    chat = ChatRoute(door, asleep, nothing, nothing, services.clock)
-    models = ModelsRoute(door, asleep, nothing, nothing)
-    raw: dict[str, Any] = {
-        "/tools/invoke": ToolsRoute(door, asleep, nothing),
-        "/v1/chat/completions": chat,
-        "/v1/models": models,
-        "/v1/models/": models,
-    }
+    raw = raw_routes(
+        ApiFoundation(
+            door=door,
+            tenants=asleep,
+            calls=nothing,
+            turns=nothing,
+            tools=nothing,
+            list_models=nothing,
+            started_at=services.clock(),
+            clock=services.clock,
+        )
+    )
     control = FilesDoor(services, tenants=asleep, contents=nothing, framework=build_app(services))
     return Gateway(raw, control, nothing)
 

@@ -26,6 +26,7 @@ from appliance.providers.base import Reply
 from appliance.providers.embedded import EmbeddedProvider, EmbeddedWire, missing_cpu_features
 from appliance.providers.errors import UpstreamUnavailable
 from appliance.providers.model_worker import worker_command, worker_environment
+from tests.fakes.writers import chat_writer
 from tests.protocols.calls import call
 from tests.providers.conftest import clock
 
@@ -60,7 +61,7 @@ async def running(
 
 async def answer(provider: EmbeddedProvider, **members: Any) -> str:
     async with provider.open(call(stream=False, **members)) as reply:
-        said: str = json.loads(await reply.completion())["choices"][0]["message"]["content"]
+        said: str = json.loads(await reply.whole(chat_writer()))["choices"][0]["message"]["content"]
         return said
 
 
@@ -85,7 +86,7 @@ async def test_the_process_starts_with_the_first_call_and_serves_the_next(
 
         assert await answer(provider) == await answer(provider) != ""
         async with provider.open(call()) as reply:
-            assert [events async for events in reply.chunks(include_usage=False)]
+            assert [events async for events in reply.events(chat_writer())]
 
         assert provider.chat_worker.starts == 1
         assert provider.embedding_worker.starts == 0
@@ -138,7 +139,7 @@ async def _answer_and_die(provider: EmbeddedProvider) -> None:
 
 
 async def _exhaust(reply: Reply) -> None:
-    async with aclosing(reply.chunks(include_usage=False)) as events:
+    async with aclosing(reply.events(chat_writer())) as events:
         async for _ in events:
             pass
 
@@ -165,7 +166,7 @@ async def test_a_process_nobody_uses_leaves_and_comes_back(tmp_path: Path, weigh
 async def test_a_call_under_way_keeps_the_process(tmp_path: Path, weights: Path) -> None:
     async with running(tmp_path, weights, idle_unload=0.1) as provider:
         async with provider.open(call(model="fault-slow")) as reply:
-            events = [each async for each in reply.chunks(include_usage=False)]
+            events = [each async for each in reply.events(chat_writer())]
 
         assert len(events) > 10
         assert provider.chat_worker.starts == 1

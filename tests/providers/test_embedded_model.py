@@ -21,6 +21,7 @@ from appliance.providers.embedded import EmbeddedProvider
 from appliance.providers.embedded_worker import KEY_VARIABLE
 from appliance.providers.errors import UpstreamUnavailable
 from appliance.providers.model_worker import worker_command, worker_environment
+from tests.fakes.writers import chat_writer
 from tests.protocols.calls import call, end_of
 from tests.providers.conftest import clock
 
@@ -53,9 +54,9 @@ async def test_it_answers_in_one_piece_and_streamed_with_honest_usage(
 ) -> None:
     with trio.fail_after(120):
         async with provider.open(call(stream=False, messages=HELLO, max_tokens=20)) as whole:
-            completion = json.loads(await whole.completion())
+            completion = json.loads(await whole.whole(chat_writer()))
         async with provider.open(call(messages=HELLO, max_tokens=20)) as streamed:
-            events = [each async for each in streamed.chunks(include_usage=False)]
+            events = [each async for each in streamed.events(chat_writer())]
         async with provider.open(call(messages=HELLO, max_tokens=3)) as short:
             deltas = [delta async for several in short.deltas() for delta in several]
 
@@ -86,13 +87,13 @@ async def test_a_cancelled_answer_frees_the_model_at_once(provider: EmbeddedProv
     with trio.fail_after(120):
         async with (
             provider.open(call(messages=story, max_tokens=400)) as reply,
-            aclosing(reply.chunks(include_usage=False)) as events,
+            aclosing(reply.events(chat_writer())) as events,
         ):
             async for _ in events:
                 break
         left_at = trio.current_time()
         async with provider.open(call(stream=False, messages=HELLO, max_tokens=1)) as reply:
-            await reply.completion()
+            await reply.whole(chat_writer())
 
     # 400 tokens take at least 4 s here; a short prompt and one token well under one.
     assert trio.current_time() - left_at < 3
@@ -105,7 +106,7 @@ async def test_after_a_kill_the_next_call_is_answered(provider: EmbeddedProvider
         with pytest.raises(UpstreamUnavailable):
             await _answer_and_die(provider, story)
         async with provider.open(call(stream=False, messages=HELLO, max_tokens=2)) as reply:
-            assert await reply.completion()
+            assert await reply.whole(chat_writer())
 
     assert provider.chat_worker.starts == 2
 
@@ -113,7 +114,7 @@ async def test_after_a_kill_the_next_call_is_answered(provider: EmbeddedProvider
 async def _answer_and_die(provider: EmbeddedProvider, story: ModelCall) -> None:
     async with (
         provider.open(story) as reply,
-        aclosing(reply.chunks(include_usage=False)) as events,
+        aclosing(reply.events(chat_writer())) as events,
     ):
         async for _ in events:
             if provider.chat_worker.process_id is not None:

@@ -25,6 +25,7 @@ from appliance.providers.errors import (
     UpstreamUnavailable,
 )
 from appliance.providers.http_provider import HttpProvider
+from tests.fakes.writers import chat_writer
 from tests.protocols.calls import call, calls_of, end_of, text_of, thoughts_of
 from tests.providers.conftest import KEY, Bench, Wiring
 from tests.stub_provider.answers import good
@@ -43,7 +44,7 @@ WHOLE_ANSWERS = frozenset(
 
 
 async def chunks(reply: Reply, *, include_usage: bool = False) -> list[bytes]:
-    return [events async for events in reply.chunks(include_usage=include_usage)]
+    return [events async for events in reply.events(chat_writer(include_usage=include_usage))]
 
 
 async def deltas(reply: Reply) -> list[Delta]:
@@ -59,7 +60,7 @@ def chunk_text(events: Sequence[bytes]) -> str:
 @EVERY
 async def test_an_answer_in_one_piece_is_a_chat_completion(bench: Bench, dialect: str) -> None:
     async with bench.provider(dialect).open(call(model="mock", stream=False)) as reply:
-        completion = json.loads(await reply.completion())
+        completion = json.loads(await reply.whole(chat_writer()))
 
     assert completion["object"] == "chat.completion"
     assert completion["choices"][0]["message"]["content"] == TEXT
@@ -142,7 +143,7 @@ async def test_connections_are_used_again_after_every_good_answer(
     provider = bench.provider(dialect)
     for stream in (True, False, True):
         async with provider.open(call(model="mock", stream=stream)) as reply:
-            await chunks(reply) if stream else await reply.completion()
+            await chunks(reply) if stream else await reply.whole(chat_writer())
 
     assert bench.stub.connections == 1
     await provider.aclose()
@@ -209,7 +210,7 @@ async def test_every_fault_ends_in_a_whole_answer_or_a_failure_and_leaks_nothing
             if stream:
                 await chunks(reply)
             else:
-                json.loads(await reply.completion())
+                json.loads(await reply.whole(chat_writer()))
             assert reply.finished
     except ProviderFailure as failure:
         assert not (reply is not None and reply.finished)
@@ -221,7 +222,7 @@ async def test_every_fault_ends_in_a_whole_answer_or_a_failure_and_leaks_nothing
 
     # Whatever happened, the only connection is free for the next call.
     async with provider.open(call(model="mock", stream=False)) as reply:
-        assert json.loads(await reply.completion())
+        assert json.loads(await reply.whole(chat_writer()))
 
 
 FAILURES: list[tuple[str, type[ProviderFailure]]] = [
@@ -261,7 +262,7 @@ async def test_what_goes_wrong_has_its_name(
             async with bench.provider(dialect).open(
                 call(model=f"fault-{fault}", stream=stream)
             ) as r:
-                await chunks(r) if stream else await r.completion()
+                await chunks(r) if stream else await r.whole(chat_writer())
 
 
 @EVERY
@@ -370,7 +371,7 @@ async def test_every_read_is_passed_on_at_once(
 ) -> None:
     """A live token must not wait for the next one."""
     async with bench.provider(dialect).open(call(model="fault-slow")) as reply:
-        times = [trio.current_time() async for _ in reply.chunks(include_usage=False)]
+        times = [trio.current_time() async for _ in reply.events(chat_writer())]
 
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert len(times) >= WORDS

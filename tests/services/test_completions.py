@@ -13,10 +13,11 @@ from appliance.model.errors import QuotaExceeded, UpstreamFailed, UpstreamUnavai
 from appliance.model.quotas import Quotas
 from appliance.protocols.chat_request import ChatRequest
 from appliance.services.completions import Completions
-from appliance.services.model_calls import OpenCall
+from appliance.services.model_calls import CallRequest, OpenCall
 from tests.fakes.cancelling import each_cancellation
 from tests.fakes.providers import FakeProvider, FakeReply
 from tests.fakes.tenants import CALLER, Exchange, FakeTenant, open_tenant
+from tests.fakes.writers import chat_writer
 
 
 class ClientLeft(Exception):
@@ -41,9 +42,9 @@ class FakeSink:
         self.body += events
         await self._note("send")
 
-    async def finish(self, call: OpenCall, body: bytes) -> None:
+    async def finish(self, call: OpenCall, rest: bytes) -> None:
         self.settled_before_finish = call.settlement is not None and not self.tenant.in_use()
-        self.body += body
+        self.body += rest
         await self._note("finish")
 
     async def _note(self, what: str) -> None:
@@ -78,7 +79,16 @@ class Complete:
     async def __call__(self, sink: FakeSink, **more: object) -> None:
         body = {"model": "stub/mock", "messages": [{"role": "user", "content": "hi"}], **more}
         request = ChatRequest.parse(msgspec.json.encode(body), limit_bytes=10_000)
-        await self.completions.complete(self.tenant, CALLER, request, sink)
+        asked = CallRequest(
+            model=request.model,
+            body=request.body,
+            stream=request.stream,
+            prompt_bytes=request.prompt_bytes,
+            output_limit=request.output_limit,
+            choices=request.choices,
+        )
+        writer = chat_writer(include_usage=request.include_usage)
+        await self.completions.complete(self.tenant, CALLER, asked, writer, sink)
 
 
 async def test_a_stream_begins_is_passed_on_and_finishes_settled(
@@ -89,7 +99,7 @@ async def test_a_stream_begins_is_passed_on_and_finishes_settled(
     await complete(sink, stream=True)
 
     assert sink.told == ["begin", "send", "send", "send", "finish"]
-    assert sink.body == b"data: Hello\n\ndata:  there\n\ndata: finished\n\n"
+    assert sink.body == b"data: Hello\n\ndata:  there\n\ndata: finished\n\ndata: [DONE]\n\n"
     assert sink.settled_before_finish
 
 
@@ -112,7 +122,7 @@ async def test_usage_is_passed_on_only_if_it_was_asked_for(
 
     await complete(sink, stream=True, stream_options={"include_usage": True})
 
-    assert sink.body.endswith(b"data: usage\n\n")
+    assert sink.body.endswith(b"data: usage\n\ndata: [DONE]\n\n")
 
 
 async def test_the_request_is_accounted_as_it_was_made(

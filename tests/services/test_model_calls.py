@@ -29,6 +29,7 @@ from appliance.services.routing import GATEWAY
 from tests.fakes.cancelling import each_cancellation
 from tests.fakes.providers import USED, FakeProvider, FakeReply
 from tests.fakes.tenants import CALLER, Exchange, FakeTenant, open_tenant
+from tests.fakes.writers import chat_writer
 
 STRAIGHT = CallRequest(model="stub/mock", body={}, stream=True, prompt_bytes=30, output_limit=20)
 EITHER = replace(STRAIGHT, model="both")
@@ -72,7 +73,7 @@ async def ask(
     events: list[bytes] = []
     async with (
         exchange.calls.open(tenant, CALLER, request) as call,
-        aclosing(call.reply.chunks(include_usage=False)) as chunks,
+        aclosing(call.reply.events(chat_writer())) as chunks,
     ):
         async for event in chunks:
             if len(events) == fails_at:
@@ -107,7 +108,7 @@ async def test_the_settlement_is_there_after_the_block(
     async with exchange.calls.open(tenant, CALLER, STRAIGHT) as call:
         assert call.settlement is None
         assert tenant.in_use()["concurrent_requests"] == 1
-        await call.reply.completion()
+        await call.reply.whole(chat_writer())
 
     assert call.settlement is not None
     assert call.settlement.usage == USED
@@ -192,7 +193,7 @@ async def test_what_came_before_a_cancellation_is_estimated_and_billed(
     with trio.CancelScope() as scope:
         async with (
             exchange.calls.open(tenant, CALLER, STRAIGHT) as call,
-            aclosing(call.reply.chunks(include_usage=False)) as chunks,
+            aclosing(call.reply.events(chat_writer())) as chunks,
         ):
             await anext(chunks)
             scope.cancel()
@@ -417,7 +418,7 @@ async def test_an_own_provider_taken_away_in_mid_call_is_still_free(
 
     async with exchange.calls.open(tenant, CALLER, STRAIGHT) as call:
         tenant.own.clear()
-        await call.reply.completion()
+        await call.reply.whole(chat_writer())
 
     assert tenant.entries("cost_nano") == [(0,)]
 
@@ -430,7 +431,7 @@ async def test_a_price_changed_in_mid_call_is_that_of_the_next_call(
 ) -> None:
     async with exchange.calls.open(tenant, CALLER, STRAIGHT) as call:
         exchange.prices["stub/mock"] = FREE
-        await call.reply.completion()
+        await call.reply.whole(chat_writer())
 
     assert tenant.entries("cost_nano") == [(20_000,)]
 

@@ -4,17 +4,16 @@ SDKs decide by status, then by ``code``; ``x-should-retry`` keeps them from
 asking three times for what cannot succeed (OpenAI's and Anthropic's SDKs obey it).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from appliance.model.errors import ApplianceError, Kind
 from appliance.providers.errors import UpstreamRefused
 from appliance.transports.problems import find_expected, problem_of, status_of
+from appliance.transports.raw.failures import Failure, Header
 
-Header = tuple[bytes, bytes]
-
+_DONE = b"data: [DONE]\n\n"
 _TYPES: Mapping[Kind, str] = {
     Kind.UNAUTHENTICATED: "authentication_error",
     Kind.FORBIDDEN: "permission_error",
@@ -37,14 +36,7 @@ _CODES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    status: int
-    body: bytes
-    headers: tuple[Header, ...]
-
-
-def failure_of(error: BaseException, *, request_id: str) -> Failure:
+def failure_of(error: BaseException, request_id: str) -> Failure:
     """Describe ``error``; what was not foreseen is logged there, with a reference."""
     problem = problem_of(error, request_id=request_id)
     expected = find_expected(error)
@@ -56,11 +48,17 @@ def failure_of(error: BaseException, *, request_id: str) -> Failure:
             "param": None,
             "code": "internal_error",
         }
-        return Failure(int(problem.status), _encode(members), tuple(headers))
+        return _failure(int(problem.status), members, headers)
     status = _status(expected, int(problem.status))
     if expected.code == "insufficient-quota":
         headers.append((b"x-should-retry", b"false"))
-    return Failure(status, _encode(_members(expected)), tuple(headers))
+    return _failure(status, _members(expected), headers)
+
+
+def _failure(status: int, members: Mapping[str, object], headers: Sequence[Header]) -> Failure:
+    body = msgspec.json.encode({"error": members})
+    # No finish_reason in a stream: it would make half an answer look whole.
+    return Failure(status, body, tuple(headers), b"data: " + body + b"\n\n" + _DONE)
 
 
 def _status(error: ApplianceError, status: int) -> int:
@@ -79,7 +77,3 @@ def _members(error: ApplianceError) -> dict[str, str | None]:
     if error.code == "model-unknown":
         param = "model"
     return {"message": error.detail, "type": kind, "param": param, "code": code}
-
-
-def _encode(members: Mapping[str, object]) -> bytes:
-    return msgspec.json.encode({"error": members})

@@ -29,8 +29,9 @@ from appliance.model.errors import (
 )
 from appliance.providers.errors import ContextExceeded, UpstreamRateLimited, UpstreamRefused
 from appliance.tenants.jobs import Revoked
-from appliance.transports.openai_api.failures import Failure, failure_of
+from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.problems import MalformedBody, SlowBody
+from appliance.transports.raw.failures import Failure
 
 
 def error_in(failure: Failure) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def refused(status: int) -> UpstreamRefused:
 def test_each_failure_has_a_status_a_type_and_a_code(
     error: ApplianceError, status: int, kind: str, code: str
 ) -> None:
-    failure = failure_of(error, request_id="req_1")
+    failure = failure_of(error, "req_1")
 
     assert failure.status == status
     said = error_in(failure)
@@ -90,7 +91,7 @@ def test_each_failure_has_a_status_a_type_and_a_code(
 def test_the_first_field_at_fault_is_the_param() -> None:
     fields = [FieldError("temperature", "too hot"), FieldError("n", "too many")]
 
-    assert error_in(failure_of(InvalidRequest("x", fields=fields), request_id=""))["param"] == (
+    assert error_in(failure_of(InvalidRequest("x", fields=fields), ""))["param"] == (
         "temperature"
     )
 
@@ -98,11 +99,11 @@ def test_the_first_field_at_fault_is_the_param() -> None:
 def test_a_fault_of_the_whole_body_has_no_param() -> None:
     error = InvalidRequest("x", fields=[FieldError("", "is not an object")])
 
-    assert error_in(failure_of(error, request_id=""))["param"] is None
+    assert error_in(failure_of(error, ""))["param"] is None
 
 
 def test_an_unknown_model_is_the_param_model() -> None:
-    assert error_in(failure_of(ModelUnknown("x"), request_id=""))["param"] == "model"
+    assert error_in(failure_of(ModelUnknown("x"), ""))["param"] == "model"
 
 
 @pytest.mark.parametrize(
@@ -116,13 +117,13 @@ def test_an_unknown_model_is_the_param_model() -> None:
     ],
 )
 def test_headers_say_when_to_come_back(error: ApplianceError, headers: dict[bytes, bytes]) -> None:
-    assert dict(failure_of(error, request_id="").headers) == headers
+    assert dict(failure_of(error, "").headers) == headers
 
 
 def test_a_failure_in_a_nursery_is_that_failure() -> None:
     error = ExceptionGroup("a nursery", [ExceptionGroup("another", [RateLimited("slow down")])])
 
-    assert failure_of(error, request_id="").status == 429
+    assert failure_of(error, "").status == 429
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_a_failure_in_a_nursery_is_that_failure() -> None:
 def test_what_nobody_foresaw_is_a_reference_and_in_the_log(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    failure = failure_of(error, request_id="req_1")
+    failure = failure_of(error, "req_1")
 
     assert failure.status == 500
     said = error_in(failure)

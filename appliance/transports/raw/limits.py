@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from appliance.transports.openai_api.failures import Header
+from appliance.transports.raw.failures import Header
 
 
 class Rated(Protocol):

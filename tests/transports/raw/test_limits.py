@@ -1,7 +1,7 @@
 """Rate headers in OpenAI's words."""
 
 from appliance.model.spending import RateStanding, rate_headers
-from appliance.transports.openai_api.limits import limit_headers
+from appliance.transports.raw.limits import limit_headers
 
 
 class Metered:

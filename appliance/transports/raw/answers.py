@@ -14,11 +14,10 @@ import trio
 
 from appliance.services.model_calls import OpenCall
 from appliance.transports.bodies import Receive
-from appliance.transports.openai_api.failures import Failure, Header
+from appliance.transports.raw.failures import Failure, Header
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-DONE = b"data: [DONE]\n\n"
 _COMMENT = b": keep-alive\n\n"
 _SSE: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -70,21 +69,21 @@ class Answer:
     async def send(self, events: bytes) -> None:
         await self._write(events, more=True)
 
-    async def finish(self, call: OpenCall, body: bytes) -> None:
+    async def finish(self, call: OpenCall, rest: bytes) -> None:
         await self._quiet()
         self._ended = True
         if self.streams:
-            await self._write(DONE, more=False)
+            await self._write(rest, more=False)
             return
-        await self.whole(body, waited=call.waited)
+        await self.whole(rest, waited=call.waited)
 
     # What the door does.
 
-    async def whole(self, body: bytes, *, waited: float = 0.0) -> None:
+    async def whole(self, body: bytes, *, status: int = 200, waited: float = 0.0) -> None:
         """Send a complete JSON answer."""
         self._ended = True
         headers = ((b"content-type", b"application/json"), _length(body))
-        await self._start(200, headers, waited=waited)
+        await self._start(status, headers, waited=waited)
         await self._write(body, more=False)
 
     async def fail(self, failure: Failure) -> None:
@@ -92,9 +91,8 @@ class Answer:
         await self._quiet()
         self._ended = True
         if self.begun:
-            # No finish_reason: it would make half an answer look whole.
             self.status = failure.status
-            await self._write(b"data: " + failure.body + b"\n\n" + DONE, more=False)
+            await self._write(failure.stream, more=False)
             return
         headers = ((b"content-type", b"application/json"), _length(failure.body), *failure.headers)
         await self._start(failure.status, headers, waited=0.0)

@@ -16,9 +16,8 @@ from appliance.transports.callers import (
     require_held,
     require_route_tenant,
 )
-from appliance.transports.openai_api.answers import Answer
-from appliance.transports.openai_api.failures import Failure, failure_of
 from appliance.transports.problems import find_expected
+from appliance.transports.raw.answers import Answer
 
 
 class AccessLog(Protocol):
@@ -68,19 +67,20 @@ class RawDoor:
         require_route_tenant(route_tenant, caller)
         return caller
 
-    def refuse(self, error: Exception, *, request_id: str) -> Failure:
-        """Describe and count a failure; one that nobody foresaw is logged."""
+    def count_refusal(self, error: Exception) -> None:
+        """Count a failure that was foreseen."""
         expected = find_expected(error)
         if expected is not None:
             self._metrics.refused(expected.code)
-        return failure_of(error, request_id=request_id)
 
-    def note(self, scope: dict[str, Any], caller: Caller | None, answer: Answer) -> None:
-        """Count and log one finished request."""
+    def note(
+        self, scope: dict[str, Any], caller: Caller | None, answer: Answer, *, route: str
+    ) -> None:
+        """Count and log one finished request to ``route``, a path without anybody's names in it."""
         seconds = perf_counter() - scope[ACCEPTED_AT]
         tenant = None if caller is None else caller.tenant
         self._metrics.observe(
-            route=scope["path"],
+            route=route,
             method=scope["method"],
             status=answer.status,
             seconds=seconds,

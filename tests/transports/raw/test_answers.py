@@ -9,8 +9,8 @@ from trio.testing import MockClock
 
 from appliance.model.errors import QuotaExceeded, UpstreamFailed
 from appliance.services.model_calls import OpenCall
-from appliance.transports.openai_api.answers import Answer
 from appliance.transports.openai_api.failures import failure_of
+from appliance.transports.raw.answers import Answer
 
 KEEP_ALIVE = 15.0
 SEND_TIMEOUT = 30.0
@@ -80,11 +80,11 @@ async def test_a_whole_answer_says_how_long_it_is(client: Client) -> None:
     assert client.ended
 
 
-async def test_a_stream_ends_with_done(client: Client) -> None:
+async def test_a_stream_ends_with_what_its_dialect_ends_with(client: Client) -> None:
     answer = answer_to(client, streams=True)
     await answer.begin(CALL)
     await answer.send(b"data: 1\n\n")
-    await answer.finish(CALL, b"")
+    await answer.finish(CALL, b"data: [DONE]\n\n")
 
     assert client.header(b"content-type").startswith(b"text/event-stream")
     assert client.body == b"data: 1\n\ndata: [DONE]\n\n"
@@ -95,7 +95,7 @@ async def test_a_failure_before_the_first_byte_has_its_status(client: Client) ->
     answer = answer_to(client, streams=True)
     refusal = QuotaExceeded("cost_per_day is used up", retry_after=90.5)
 
-    await answer.fail(failure_of(refusal, request_id="req_1"))
+    await answer.fail(failure_of(refusal, "req_1"))
 
     assert client.head["status"] == 429
     assert client.header(b"retry-after") == b"91"
@@ -114,7 +114,7 @@ async def test_a_failure_in_mid_stream_is_an_error_event_and_no_finish_reason(
     answer = answer_to(client, streams=True)
     await answer.begin(CALL)
     await answer.send(b"data: 1\n\n")
-    await answer.fail(failure_of(UpstreamFailed("the stream broke off"), request_id="req_1"))
+    await answer.fail(failure_of(UpstreamFailed("the stream broke off"), "req_1"))
 
     assert client.head["status"] == 200
     assert b'data: {"error":{"message":"the stream broke off"' in client.body
@@ -153,7 +153,7 @@ async def test_a_provider_that_thinks_long_does_not_let_the_connection_idle_out(
     await trio.sleep(KEEP_ALIVE + 1)
     await answer.begin(CALL)
     await answer.send(b"data: 1\n\n")
-    await answer.finish(CALL, b"")
+    await answer.finish(CALL, b"data: [DONE]\n\n")
 
     assert client.body == b": keep-alive\n\ndata: 1\n\ndata: [DONE]\n\n"
     client.left.set()

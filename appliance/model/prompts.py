@@ -1,0 +1,214 @@
+"""A request to a language model in no dialect: every dialect is read into it and written from it.
+
+It holds whatever two dialects can both express. What only one has a word for is
+kept under its own name in :attr:`Prompt.others`, and whoever writes another
+dialect refuses it by that name. ``at`` says where a thing stands in the
+caller's request, for complaints; it plays no part in comparisons.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from appliance.model.calls import Dialect
+from appliance.model.errors import InvalidRequest
+
+Json = Mapping[str, Any]
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    DEVELOPER = "developer"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"  # its blocks are Results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    text: str
+    cache: Json | None = None  # Anthropic's cache_control: the prompt up to here is kept
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What the model said instead of an answer."""
+
+    text: str
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A picture, a document or sound: base64 ``data`` of a ``media_type``, or where it is.
+
+    Exactly one of ``data``, ``url``, ``file_id`` and ``text`` is given.
+    """
+
+    kind: Literal["image", "file", "audio"]
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+    file_id: str = ""  # a file that the provider keeps
+    text: str = ""  # a document of plain text
+    name: str = ""
+    detail: str = ""  # how closely to look at a picture: low, high, auto
+    cache: Json | None = None
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinking:
+    """What a model thought before it answered, to be sent back to it unchanged.
+
+    ``signature`` proves to its provider that the text is its own; ``hidden`` is
+    thought that only the provider can read. Both mean nothing to another one.
+    """
+
+    text: str = ""
+    signature: str = ""
+    hidden: str = ""
+    id: str = field(default="", compare=False)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A tool that the model called. ``arguments`` are the text of a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+    cache: Json | None = None
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of a call."""
+
+    call_id: str
+    parts: tuple["Text | Attachment", ...]
+    is_error: bool = False
+    cache: Json | None = None
+    at: str = field(default="", compare=False)
+
+
+Block = Text | Refusal | Attachment | Thinking | Call | Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """``name`` tells apart several who speak in one role."""
+
+    role: Role
+    blocks: tuple[Block, ...]
+    name: str = ""
+    phase: str = ""  # of an assistant's message: commentary or final_answer
+    at: str = field(default="", compare=False)
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(block.text for block in self.blocks if isinstance(block, Text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function that the caller runs. ``parameters`` is a JSON schema, None: it takes none."""
+
+    name: str
+    description: str | None = None
+    parameters: Json | None = None
+    strict: bool | None = None
+    cache: Json | None = None
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolChoice:
+    """``auto``, ``none``, ``required``, or ``named``: the one tool of ``names``.
+
+    With ``auto`` and ``required``, ``names`` are the tools to choose among; none: all.
+    """
+
+    mode: Literal["auto", "none", "required", "named"]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """What the answer has to look like; ``schema`` with ``json_schema`` only."""
+
+    kind: Literal["text", "json_object", "json_schema"]
+    name: str = ""
+    schema: Json | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reasoning:
+    """How much to think. ``budget`` in tokens; ``mode`` as Anthropic's ``thinking.type``."""
+
+    effort: str | None = None  # none, minimal, low, medium, high, xhigh, max
+    budget: int | None = None
+    mode: Literal["enabled", "adaptive", "disabled"] | None = None
+    display: str | None = None  # Anthropic: whether the thinking is shown
+    summary: str | None = None  # OpenAI: auto, concise, detailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """The whole request, without the model's name and how its answer is to travel.
+
+    ``hints`` change nothing about an answer (user, metadata, …): those that a
+    dialect has no word for are left out. ``others`` do: they are refused.
+    Both are under the names of the dialect they were read in.
+    """
+
+    dialect: Dialect  # whose words the caller used
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    choice: ToolChoice | None = None
+    parallel_tools: bool | None = None
+    output_limit: int | None = None  # tokens
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stops: tuple[str, ...] = ()
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    top_logprobs: int | None = None  # None: no logprobs are wanted
+    answers: int = 1
+    format: Format | None = None
+    reasoning: Reasoning | None = None
+    verbosity: str | None = None
+    user: str | None = None
+    hints: Json = field(default_factory=dict)
+    others: Json = field(default_factory=dict)
+    # The names of the caller's dialect for the attributes above, where they differ.
+    names: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def named(self, attribute: str) -> str:
+        """What the caller calls ``attribute``."""
+        return self.names.get(attribute, attribute)
+
+    def refuse(self, *attributes: str, remedy: str = "leave it out, or use another model") -> None:
+        """Raise :exc:`InvalidRequest` for the first that is set: nobody has a word for it there."""
+        for attribute in attributes:
+            value = getattr(self, attribute)
+            if value is None or value in ((), 0, {}) or (attribute == "answers" and value == 1):
+                continue
+            raise InvalidRequest.at(self.named(attribute), CANNOT, remedy)
+
+    def refuse_others(self) -> None:
+        """Raise :exc:`InvalidRequest` for what only the caller's dialect has a word for."""
+        for name in self.others:
+            raise InvalidRequest.at(name, CANNOT, "leave it out, or use another model")
+
+
+CANNOT = "cannot be expressed to this model's provider"

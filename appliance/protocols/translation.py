@@ -1,0 +1,36 @@
+"""From any caller's dialect to any provider's, through one model that both are read into."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from appliance.model.calls import Dialect, ModelCall
+from appliance.model.prompts import Prompt
+
+Body = Mapping[str, bytes]  # a request's top-level members as JSON text
+
+_READ: Mapping[Dialect, Callable[[Body], Prompt]] = {}
+_WRITE: Mapping[Dialect, Callable[[Prompt], Body]] = {}
+
+
+def read_prompt(dialect: Dialect, body: Body) -> Prompt:
+    """Read a request; raise :exc:`InvalidRequest` naming what cannot be understood."""
+    return _READ[dialect](body)
+
+
+def write_body(dialect: Dialect, prompt: Prompt) -> Body:
+    """Write a request, but for the model's name, the limit and how the answer travels.
+
+    Raises :exc:`InvalidRequest` naming, in the caller's words, what this
+    dialect has none for.
+    """
+    return _WRITE[dialect](prompt)
+
+
+def translated(call: ModelCall, dialect: Dialect) -> ModelCall:
+    """The same call in the words of ``dialect``; the call itself where it is in them already."""
+    if call.dialect is dialect:
+        return call
+    prompt = read_prompt(call.dialect, call.body)
+    limit = call.output_limit if call.output_limit is not None else prompt.output_limit
+    body = write_body(dialect, prompt)
+    return replace(call, body=body, dialect=dialect, output_limit=limit, headers={})
