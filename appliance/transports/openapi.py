@@ -8,9 +8,10 @@ from typing import Any, get_origin
 import msgspec
 
 from appliance.transports.callers import PLAIN_COOKIE
-from appliance.transports.control.route import JSON, Route, Who
+from appliance.transports.control.route import JSON, Form, Route, Who
 from appliance.transports.problems import MEDIA_TYPE as PROBLEM_JSON
-from appliance.transports.schemas.base import NoQuery, ProblemDetails
+from appliance.transports.schemas.apis import AnthropicError, OpenAiError, ToolError
+from appliance.transports.schemas.base import NoQuery, ProblemDetails, View
 from appliance.transports.schemas.tenants import TenantId
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -24,6 +25,12 @@ _HEADERS: dict[str, Any] = {
         "description": "Milliseconds this gateway added.",
         "schema": {"type": "number"},
     },
+}
+_FORMS: dict[Form, type[View]] = {
+    Form.PROBLEM: ProblemDetails,
+    Form.OPENAI: OpenAiError,
+    Form.ANTHROPIC: AnthropicError,
+    Form.OPENCLAW: ToolError,
 }
 _SECURITY: dict[Who, list[dict[str, list[str]]]] = {
     Who.ANYONE: [],
@@ -48,7 +55,8 @@ def document(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
             "version": version,
             "description": (
                 "Every route of one tenant also answers below /t/{tenant}/. "
-                "Failures are problem details (RFC 9457)."
+                "Failures are problem details (RFC 9457), but for the routes that speak "
+                "somebody else's API: those use its form."
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -57,7 +65,7 @@ def document(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
         "components": {
             "schemas": schemas.components,
             "headers": _HEADERS,
-            "responses": {"Problem": _problem()},
+            "responses": {form.value: _failure(form, schemas) for form in Form},
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -74,6 +82,8 @@ def document(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
 def statuses(route: Route) -> tuple[int, ...]:
     """Every status by which ``route`` may fail, sorted."""
     found = {500, *route.failures}
+    if route.form is not Form.PROBLEM:
+        return tuple(sorted(found | _of_raw_routes(route)))
     if route.who is not Who.ANYONE:
         found |= {401, 403}
     if route.is_of_one_tenant:
@@ -89,11 +99,21 @@ def statuses(route: Route) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def _of_raw_routes(route: Route) -> set[int]:
+    """What the doors in front of the framework may answer with: for them a bad field is a 400."""
+    found = {400, 401, 403, 409, 421, 429, 503}
+    if _PARAMETER.search(route.path):
+        found.add(404)
+    if route.takes_body:
+        found |= {404, 408, 413}
+    return found
+
+
 class _Schemas:
     """JSON Schema of every struct in the table, from the annotations that also validate."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        types: list[Any] = [ProblemDetails, TenantId]
+        types: list[Any] = [TenantId, *_FORMS.values()]
         for route in routes:
             types += [each for each in (route.body, route.query, route.answer, *route.also) if each]
         unique = list(dict.fromkeys(types))
@@ -150,7 +170,9 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         file = {"schema": {"type": "string", "format": "binary"}}
         operation["requestBody"] = {"content": {"application/octet-stream": file}}
     for status in statuses(route):
-        operation["responses"].setdefault(str(status), {"$ref": "#/components/responses/Problem"})
+        operation["responses"].setdefault(
+            str(status), {"$ref": f"#/components/responses/{route.form}"}
+        )
     return operation
 
 
@@ -175,11 +197,10 @@ def _success(route: Route, schemas: _Schemas) -> dict[str, Any]:
     return response
 
 
-def _problem() -> dict[str, Any]:
+def _failure(form: Form, schemas: _Schemas) -> dict[str, Any]:
+    media_type = PROBLEM_JSON if form is Form.PROBLEM else JSON
     return {
         "description": "What went wrong, and what to do about it",
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS},
-        "content": {
-            PROBLEM_JSON: {"schema": {"$ref": _REFERENCE.format(name=ProblemDetails.__name__)}}
-        },
+        "content": {media_type: {"schema": schemas.of(_FORMS[form])}},
     }

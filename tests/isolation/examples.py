@@ -23,8 +23,34 @@ _CHAT = {"model": "openclaw", "messages": [{"role": "user", "content": "hi"}]}
 # Past the gate nobody is awake in this suite.
 _ASLEEP = 503
 
+_RESPONSE = {"response": "resp_guessed"}
+_CONVERSATION = {"conversation": "conv_guessed"}
+_ITEM = {**_CONVERSATION, "item": "msg_guessed"}
+
 EXAMPLES: Mapping[str, Example] = {
     "openai.chat": Example(_CHAT, status=_ASLEEP),
+    "openai.responses": Example({"model": "stub/mock", "input": "hi"}, status=_ASLEEP),
+    "openai.response": Example(parameters=_RESPONSE, status=_ASLEEP),
+    "openai.response_delete": Example(parameters=_RESPONSE, status=_ASLEEP),
+    "openai.response_cancel": Example(parameters=_RESPONSE, status=_ASLEEP),
+    "openai.response_input": Example(parameters=_RESPONSE, status=_ASLEEP),
+    "openai.input_tokens": Example({"model": "stub/mock", "input": "hi"}, status=_ASLEEP),
+    "openai.compact": Example({"model": "stub/mock", "input": "hi"}, status=_ASLEEP),
+    "openai.conversation_create": Example({"metadata": {"a": "b"}}, status=_ASLEEP),
+    "openai.conversation": Example(parameters=_CONVERSATION, status=_ASLEEP),
+    "openai.conversation_update": Example(
+        {"metadata": {"a": "b"}}, parameters=_CONVERSATION, status=_ASLEEP
+    ),
+    "openai.conversation_delete": Example(parameters=_CONVERSATION, status=_ASLEEP),
+    "openai.items": Example(parameters=_CONVERSATION, status=_ASLEEP),
+    "openai.items_create": Example(
+        {"items": [{"role": "user", "content": "hi"}]}, parameters=_CONVERSATION, status=_ASLEEP
+    ),
+    "openai.item": Example(parameters=_ITEM, status=_ASLEEP),
+    "openai.item_delete": Example(parameters=_ITEM, status=_ASLEEP),
+    "openai.embeddings": Example({"model": "stub/embed", "input": "hi"}, status=_ASLEEP),
+    "anthropic.messages": Example({**_CHAT, "max_tokens": 9}, status=_ASLEEP),
+    "anthropic.count_tokens": Example(_CHAT, status=_ASLEEP),
     "openai.models": Example(status=_ASLEEP),
     "openai.model": Example(parameters={"model": "stub/mock"}, status=_ASLEEP),
     "tools.invoke": Example({"tool": "agents_list"}, status=_ASLEEP),

@@ -225,6 +225,7 @@ REQUEST: dict[str, Any] = {
     "mode": "write",
     "admin": "ops <b>",
     "reason": "<img src=x onerror=alert(1)> ticket 42",
+    "minutes": 15,
     "expiresAtMs": 1_795_000_000_000,
     "terminalId": "term-1",
 }
@@ -235,7 +236,9 @@ async def test_support_is_let_in_by_the_tenant_and_seen_while_it_is_there(
     shell: Browser, terminals: FakeTerminals
 ) -> None:
     terminals.tell_all("terminal.support", REQUEST)
-    await shell.wait_for_text(BANNER, "ops <b> asks to see, and type in, one of your terminals")
+    await shell.wait_for_text(
+        BANNER, "ops <b> asks to see, and type in, one of your terminals for 15 minutes"
+    )
     await shell.wait_for_text(BANNER, "Reason given: <img src=x onerror=alert(1)> ticket 42")
 
     await shell.click(f"{BANNER} button")

@@ -31,6 +31,15 @@ class Who(StrEnum):
     LOOPBACK = "anyone on this machine, or an admin"
 
 
+class Form(StrEnum):
+    """How a route describes a failure."""
+
+    PROBLEM = "problem"  # RFC 9457
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    OPENCLAW = "openclaw"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a handler returns when a struct alone does not say it all."""
@@ -73,6 +82,7 @@ class Route:
     status: int = 200
     failures: tuple[int, ...] = ()  # beyond those that follow from the rest
     produces: tuple[str, ...] = (JSON,)
+    form: Form = Form.PROBLEM
     uploads: bool = False  # the body is a file, whatever it holds
     refusal: Refusal | None = None  # how a page shows a failure; None: as problem details
 

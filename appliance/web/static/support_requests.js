@@ -35,7 +35,7 @@ export class SupportRequests {
 
   #question(request) {
     const text =
-      `${plain(request.admin, 80) || 'The operator'} asks to ${doing(request)} until ${until(request)}. ` +
+      `${plain(request.admin, 80) || 'The operator'} asks to ${doing(request)} for ${minutes(request)}. ` +
       `Reason given: ${plain(request.reason, 300) || 'none'}`;
     return make(
       'div',
@@ -74,6 +74,11 @@ function doing(request) {
 
 function which(request) {
   return request.terminalId ? 'one of your terminals' : 'your terminals';
+}
+
+// A question expires by itself; what it asks for begins with the answer.
+function minutes(request) {
+  return request.minutes === 1 ? 'one minute' : `${Number(request.minutes) || 'some'} minutes`;
 }
 
 function until(request) {
