@@ -35,12 +35,12 @@ After=basic.target
 Type=oneshot
 User=gateway
 Delegate=yes
-Environment=OPENCLAWMU_DELEGATED=1 PYTHONPATH=/srv/packages PYTHONDONTWRITEBYTECODE=1
+Environment=OPENCLAWMU_DELEGATED=1 OPENCLAWMU_TEST_PATIENCE=600 PYTHONPATH=/srv/packages PYTHONDONTWRITEBYTECODE=1
 StandardOutput=file:/srv/output
 StandardError=inherit
 WorkingDirectory=-/srv/repository
 ExecStartPre=+/bin/tar -C /srv -xf /dev/vdb
-ExecStart=/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider -o faulthandler_timeout=600 \
+ExecStart=/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider \
     tests/sandboxes/test_cgroup_v2_delegated.py
 ExecStopPost=+/bin/sh -c 'echo "status $$EXIT_STATUS" >>/srv/output; cat /srv/output >/dev/ttyS1; systemctl status --no-pager --lines=20 tests >/dev/ttyS0; systemctl --no-block poweroff'
 END

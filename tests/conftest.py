@@ -1,12 +1,33 @@
-"""What all tests share: control groups that a killed gateway left behind go with the session."""
+"""What all tests share: none hangs for ever, and control groups go with the session."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from appliance.sandboxes.cgroup_files import owner_mark
+from tests.watchdog import pytest_configure as pytest_configure  # the hook of that name
+
 _GROUPS = Path("/sys/fs/cgroup")
+_DEPTH = 3  # of a gateway's state directory below the session's temporary one
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_control_groups_are_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A gateway clears up after one of the same state directory; a test's is never used again."""
+    before = groups_of_gateways()
+    yield
+    left = groups_of_gateways() - before
+    if not left:
+        return
+    # Only those of this session: one of somebody else's may be empty because what shall
+    # run in it is just being started.
+    mine = {f"openclawmu-{owner_mark(path)}" for path in folders_of(tmp_path_factory.getbasetemp())}
+    for group in left:
+        if group.name in mine:
+            remove(group)
 
 
 def groups_of_gateways() -> set[Path]:
@@ -14,13 +35,15 @@ def groups_of_gateways() -> set[Path]:
     return {*_GROUPS.glob("openclawmu-*"), *_GROUPS.glob("*/openclawmu-*")}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_control_groups_are_left() -> Iterator[None]:
-    """A gateway clears up after one of the same state directory; a test's is never used again."""
-    before = groups_of_gateways()
-    yield
-    for group in groups_of_gateways() - before:
-        inner = [path for path in group.rglob("*") if path.is_dir()]
-        for path in sorted([group, *inner], reverse=True):
-            with suppress(OSError):  # not empty: somebody still runs in it
-                path.rmdir()
+def folders_of(top: Path) -> Iterator[Path]:
+    for place, names, _ in os.walk(top):
+        yield Path(place)
+        if len(Path(place).relative_to(top).parts) >= _DEPTH:
+            names.clear()
+
+
+def remove(group: Path) -> None:
+    # os.walk passes over what goes away meanwhile.
+    for place, _, _ in os.walk(group, topdown=False):
+        with suppress(OSError):  # not empty: somebody still runs in it
+            Path(place).rmdir()

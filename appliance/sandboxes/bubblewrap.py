@@ -75,7 +75,7 @@ class Bubblewrap:
         group = await self._groups.open(spec.group, spec.limits, spec.group_limits)
         with ExitStack() as stack:
             try:
-                if group.usage() is None:
+                if not group.join_files:  # nobody counts what it uses
                     stack.enter_context(self._orphans)
                 invocation = bubblewrap_arguments.build(
                     spec,

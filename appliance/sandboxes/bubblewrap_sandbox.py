@@ -13,7 +13,7 @@ from trio.lowlevel import FdStream
 
 from appliance.model.errors import InvalidRequest
 from appliance.sandboxes.base import Ending, SandboxUsage, TerminalSize
-from appliance.sandboxes.groups import Group
+from appliance.sandboxes.groups import Group, GroupUsage
 from appliance.sandboxes.launcher import GO, NO_DIRECTORY
 from appliance.sandboxes.orphans import cpu_seconds, reap_adopted
 from appliance.sandboxes.sandbox_streams import Terminal, TerminalInput, TerminalOutput
@@ -123,11 +123,10 @@ class BubblewrapSandbox:
     def usage(self) -> SandboxUsage:
         if self._ending is not None:
             return self._ending.usage
-        return self._usage()
+        return self._usage(self._group.usage())
 
-    def _usage(self) -> SandboxUsage:
+    def _usage(self, counted: GroupUsage | None) -> SandboxUsage:
         wall = trio.current_time() - self._started_at
-        counted = self._group.usage()
         if counted is not None:
             return SandboxUsage(
                 wall_seconds=wall,
@@ -160,7 +159,7 @@ class BubblewrapSandbox:
             # lived in its namespace is gone.
             _send(self._init, signal.SIGKILL)
             await trio.lowlevel.wait_readable(self._init)
-            if self._group.usage() is None:
+            if not self._group.join_files:  # nobody else counts
                 self._counted += reap_adopted(self._init_pid, self._init)
             _close(self._init)
             self._init = None
@@ -177,7 +176,7 @@ class BubblewrapSandbox:
             signal=number if number in signal.valid_signals() else None,
             killed=self._is_killed and code == _SIGNALLED + signal.SIGKILL,
             out_of_memory=counted is not None and counted.out_of_memory,
-            usage=self._usage(),
+            usage=self._usage(counted),
         )
 
     async def kill(self) -> None:

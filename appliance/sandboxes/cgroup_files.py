@@ -34,7 +34,8 @@ class CgroupFs:
         return file.exists()
 
     def read(self, file: Path) -> str:
-        return file.read_text()
+        with file.open("rb", buffering=0) as opened:  # half the time of reading text
+            return opened.read().decode()
 
     def write(self, file: Path, value: str | int) -> None:
         # Never created: a name the kernel does not know is a mistake, not a new file.

@@ -70,8 +70,8 @@ class CgroupV1:
                 if controller == "cpu":
                     self._fs.write(top / "cpu.shares", _SHARES)
 
-    def make_tenant(self, tenant: str, limits: Limits) -> None:
-        self._make(tenant, limits)
+    def make_tenant(self, tenant: str, limits: Limits) -> bool:
+        return self._make(tenant, limits)
 
     def make_leaf(self, leaf: str, limits: Limits) -> None:
         self._make(leaf, limits)
@@ -102,37 +102,47 @@ class CgroupV1:
                 self._fs.write(one / "pids.max", 0)
         return await wait_until(is_empty)
 
-    def _make(self, group: str, limits: Limits) -> None:
+    def _make(self, group: str, limits: Limits) -> bool:
+        holds = True
         for controller, top in self._tops.items():
             self._fs.make(top / group)
-            self._limit(controller, top / group, limits)
+            holds &= self._limit(controller, top / group, limits)
+        return holds
 
-    def _limit(self, controller: str, group: Path, limits: Limits) -> None:
+    def _limit(self, controller: str, group: Path, limits: Limits) -> bool:
+        """False if the kernel does not take it for now."""
         if controller == "pids":
             self._fs.write(group / "pids.max", limits.pids or "max")
         if controller == "memory":
             self._limit_memory(group, limits.memory_bytes or -1)
-        if controller == "cpu":
-            self._limit_cpu(group, limits.cpu_percent)
+        return controller != "cpu" or self._limit_cpu(group, limits.cpu_percent)
 
     def _limit_memory(self, group: Path, limit: int) -> None:
         """Memory, and memory with swap, to the same: no swap. Neither may be the smaller one."""
         memory = group / "memory.limit_in_bytes"
         with_swap = group / "memory.memsw.limit_in_bytes"
-        if self._fs.has(with_swap):  # else the kernel counts no swap
-            with suppress(OSError):  # it grows: then the other one has to be first
-                self._fs.write(memory, limit)
+        if not self._fs.has(with_swap):  # the kernel counts no swap
+            self._fs.write(memory, limit)
+            return
+        try:
+            self._fs.write(memory, limit)
+        except OSError:  # it grows: then the other one has to be first
             self._fs.write(with_swap, limit)
-        self._fs.write(memory, limit)
+            self._fs.write(memory, limit)
+        else:
+            self._fs.write(with_swap, limit)
 
-    def _limit_cpu(self, group: Path, percent: int | None) -> None:
-        quota, period = cpu_quota(percent) if percent else (-1, 100_000)
-        self._fs.write(group / "cpu.cfs_period_us", period)
+    def _limit_cpu(self, group: Path, percent: int | None) -> bool:
+        # Of the period that every new group has.
+        quota = cpu_quota(percent)[0] if percent else -1
         # The kernel refuses a group more than the one around it has, and that one less than
         # those inside have. The smaller one holds anyway, and a tenant's new limit holds from
         # when none of its sandboxes has more.
-        with suppress(OSError):
+        try:
             self._fs.write(group / "cpu.cfs_quota_us", quota)
+        except OSError:
+            return False
+        return True
 
 
 def use_hierarchies(mounts: CgroupMounts, owner: str, *, fs: CgroupFs | None = None) -> CgroupTree:

@@ -70,12 +70,13 @@ class CgroupV2:
             with suppress(OSError):
                 self._fs.write(self._top / name, _WEIGHT)
 
-    def make_tenant(self, tenant: str, limits: Limits) -> None:
+    def make_tenant(self, tenant: str, limits: Limits) -> bool:
         group = self._top / tenant
         if not self._fs.has(group):
             self._fs.make(group)
             self._hand_on(group)
         self._limit(group, limits)
+        return True
 
     def make_leaf(self, leaf: str, limits: Limits) -> None:
         group = self._top / leaf

@@ -6,13 +6,13 @@ in which that workspace is mounted, whatever names it has taken on.
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from itertools import chain
 from pathlib import Path
 
 from appliance.storage.tree_walk import TreeTooLarge
 
-MOST_DESCRIPTORS = 50_000  # looked at in one go; some hundred milliseconds
+MOST_DESCRIPTORS = 50_000  # looked at for one tenant; some hundred milliseconds of work
 _DELETED = " (deleted)"
 _BLOCK = 512  # bytes; the unit of st_blocks
 _WORKSPACE = "root/workspace"
@@ -24,24 +24,38 @@ def place_of(found: os.stat_result) -> Place:
     return found.st_dev, found.st_ino
 
 
-def unlinked_bytes(places: Collection[Place], *, proc: Path = Path("/proc")) -> int:
-    """What deleted files take that processes in these workspaces hold open. Blocks.
+class UnlinkedFiles:
+    """What deleted files take that processes in the workspaces at ``places`` hold open.
 
     Processes that end meanwhile, and those we may not look into, are left out.
-    Raises :exc:`TreeTooLarge` where so much is open that something could hide behind it.
     """
-    files: dict[Place, int] = {}
-    devices = {device for device, _ in places}
-    left = MOST_DESCRIPTORS
-    for process in _processes(proc, places):
-        for found in chain(_open_files(f"{process}/fd"), _mapped_files(process)):
-            left -= 1
-            if left < 0:
-                raise TreeTooLarge(f"more than {MOST_DESCRIPTORS} open files")
-            is_file = stat.S_ISREG(found.st_mode) and found.st_dev in devices
-            if is_file and found.st_nlink == 0:
-                files[place_of(found)] = found.st_blocks * _BLOCK
-    return sum(files.values())
+
+    def __init__(self, places: Collection[Place], *, proc: Path = Path("/proc")) -> None:
+        self._places = places
+        self._proc = proc
+        self._sizes: dict[Place, int] = {}
+
+    def steps(self) -> Generator[None, None, None]:
+        """Looks, one descriptor a step; not to be shared between threads at once. Blocks.
+
+        Raises :exc:`TreeTooLarge` where so much is open that something could hide behind it.
+        """
+        devices = {device for device, _ in self._places}
+        left = MOST_DESCRIPTORS
+        for process in _processes(self._proc, self._places):
+            for found in chain(_open_files(f"{process}/fd"), _mapped_files(process)):
+                yield
+                left -= 1
+                if left < 0:
+                    raise TreeTooLarge(f"more than {MOST_DESCRIPTORS} open files")
+                is_file = stat.S_ISREG(found.st_mode) and found.st_dev in devices
+                if is_file and found.st_nlink == 0:
+                    self._sizes[place_of(found)] = found.st_blocks * _BLOCK
+
+    @property
+    def bytes(self) -> int:
+        """Their blocks, as far as they have been looked at."""
+        return sum(self._sizes.values())
 
 
 def _processes(proc: Path, places: Collection[Place]) -> Iterator[str]:

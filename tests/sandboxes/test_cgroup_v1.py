@@ -93,6 +93,20 @@ async def test_a_share_the_kernel_refuses_is_no_reason_not_to_start(
     await used(tmp_path, fs).open("acme", Limits(cpu_percent=400), Limits(cpu_percent=100))
 
 
+async def test_a_tenants_new_share_is_tried_with_each_sandbox_until_the_kernel_takes_it(
+    tmp_path: Path, fs: FakeCgroupFs
+) -> None:
+    tree = used(tmp_path, fs)
+    fs.refused["cpu.cfs_quota_us"] = errno.EINVAL  # as long as one inside has more
+    group = await tree.open("acme", Limits(), Limits(cpu_percent=100))
+    del fs.refused["cpu.cfs_quota_us"]
+
+    await tree.open("acme", Limits(), Limits(cpu_percent=100))
+
+    cpu = Path(group.join_files[2]).parent.parent
+    assert read(cpu / "cpu.cfs_quota_us") == "100000"
+
+
 async def test_without_cpu_the_rest_holds_and_a_warning_says_so(
     tmp_path: Path, fs: FakeCgroupFs
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.storage import unlinked_files
 from appliance.storage.tree_walk import TreeTooLarge
-from appliance.storage.unlinked_files import place_of, unlinked_bytes
+from appliance.storage.unlinked_files import Place, UnlinkedFiles, place_of
 
 
 def process(proc: Path, number: int, workspace: Path, *descriptors: int) -> None:
@@ -28,6 +28,13 @@ def deleted(folder: Path, size: int) -> int:
     return fd
 
 
+def unlinked_bytes(places: set[Place], proc: Path) -> int:
+    files = UnlinkedFiles(places, proc=proc)
+    for _ in files.steps():
+        pass
+    return files.bytes
+
+
 def test_what_is_deleted_and_open_in_the_workspace_counts_once(tmp_path: Path) -> None:
     mine, other, proc = tmp_path / "mine", tmp_path / "other", tmp_path / "proc"
     for folder in (mine, other, proc / "sys"):
@@ -40,9 +47,9 @@ def test_what_is_deleted_and_open_in_the_workspace_counts_once(tmp_path: Path) -
     process(proc, 2, mine, gone)
     process(proc, 3, other, foreign)
 
-    found = unlinked_bytes({place_of(mine.stat())}, proc=proc)
+    found = unlinked_bytes({place_of(mine.stat())}, proc)
     assert 100_000 <= found < 200_000
-    assert unlinked_bytes(set(), proc=proc) == 0
+    assert unlinked_bytes(set(), proc) == 0
 
 
 def test_nothing_hides_behind_very_many_open_files(
@@ -54,7 +61,7 @@ def test_nothing_hides_behind_very_many_open_files(
     process(proc, 1, mine, deleted(mine, 1000))
 
     with pytest.raises(TreeTooLarge):
-        unlinked_bytes({place_of(mine.stat())}, proc=proc)
+        unlinked_bytes({place_of(mine.stat())}, proc)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into another's memory")
@@ -68,5 +75,5 @@ def test_what_is_deleted_and_only_mapped_counts_too(tmp_path: Path) -> None:
     with mmap.mmap(gone, 100_000):
         os.close(gone)
 
-        assert unlinked_bytes({place_of(mine.stat())}, proc=proc) >= 100_000
-    assert unlinked_bytes({place_of(mine.stat())}, proc=proc) == 0
+        assert unlinked_bytes({place_of(mine.stat())}, proc) >= 100_000
+    assert unlinked_bytes({place_of(mine.stat())}, proc) == 0

@@ -29,7 +29,7 @@ from appliance.services.stepping import step_through
 from appliance.services.workspaces import OTHER_AGENTS
 from appliance.storage.paths import FreeSpace, TenantRoot
 from appliance.storage.tree_walk import TreeTooLarge
-from appliance.storage.unlinked_files import place_of, unlinked_bytes
+from appliance.storage.unlinked_files import Place, UnlinkedFiles, place_of
 
 log = logging.getLogger(__name__)
 
@@ -209,10 +209,11 @@ class DiskWatch:
         if not self._running(tenant.id):
             return usage
         try:
-            nameless = await trio.to_thread.run_sync(_unlinked_bytes, tenant.root)
+            nameless = UnlinkedFiles(await trio.to_thread.run_sync(_places, tenant.root))
+            await step_through(nameless.steps())
         except TreeTooLarge:
             return replace(usage, complete=False)
-        return usage.more(WORKSPACES, nameless)
+        return usage.more(WORKSPACES, nameless.bytes)
 
     def _keep(self, tenant: WatchedTenant, account: _Account, usage: DiskUsage) -> None:
         if account.usage is None:
@@ -274,12 +275,12 @@ def _is_below_floor(free: FreeSpace) -> bool:
     return free.bytes < FLOOR_BYTES or (free.files is not None and free.files < FLOOR_FILES)
 
 
-def _unlinked_bytes(root: TenantRoot) -> int:
+def _places(root: TenantRoot) -> set[Place]:
     places = set()
     for folder in _workspaces(root):
         with suppress(OSError, ApplianceError):
             places.add(place_of(root.stat(folder)))
-    return unlinked_bytes(places)
+    return places
 
 
 def _workspaces(root: TenantRoot) -> Iterator[str]:

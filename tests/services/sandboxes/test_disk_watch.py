@@ -1,7 +1,7 @@
 """A tenant that writes too much is ended, and nobody else."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from appliance.services.sandboxes.disk_watch import FLOOR_BYTES, DiskWatch
 from appliance.services.workspaces import open_workspace
 from appliance.storage.paths import FreeSpace
 from appliance.storage.tree_walk import TreeTooLarge
+from appliance.storage.unlinked_files import UnlinkedFiles
 from tests.books import HandClock
 from tests.fakes.sandboxes import FakeSandbox, Script
 from tests.fakes.tenants import FakeTenant, open_tenant
@@ -254,10 +255,12 @@ async def _until(condition: Callable[[], bool]) -> None:
 async def test_who_cannot_be_measured_is_over(
     bench: SandboxBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_many(_: object) -> int:
-        raise TreeTooLarge("open files")
+    class TooMany(UnlinkedFiles):
+        def steps(self) -> Generator[None, None, None]:
+            yield
+            raise TreeTooLarge("open files")
 
-    monkeypatch.setattr(disk_watch, "_unlinked_bytes", too_many)
+    monkeypatch.setattr(disk_watch, "UnlinkedFiles", TooMany)
     bench.backend.will(writes(bench, 10))
     async with watching(bench):
         assert (await bench.run("hide", timeout=25)).over_disk
