@@ -30,7 +30,7 @@ MADE := $(if $(PYTHON),$(VENV)/.made-$(subst /,_,$(PYTHON)),$(firstword $(wildca
 
 .PHONY: help
 help: ## list these targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
 # Environments
 
@@ -101,6 +101,27 @@ conformance: $(VENV)/.dev ## test with OpenClaw's own clients, fetched from npm,
 		bwrap=bubblewrap socat=socat || true
 	clients=$$($(PY) build/node_clients.py)
 	OPENCLAWMU_CLIENTS="$$clients" $(PY) -m pytest -rs tests/conformance $(ARGS)
+
+.PHONY: test-clients
+test-clients: $(VENV)/.dev ## test with the official SDKs and what is built on them, from PyPI and npm
+	@build/debian_packages.sh npm=npm || true
+	pythons=$$($(PY) build/python_clients.py clients litellm)
+	node=$$($(PY) build/node_clients.py tests/conformance/npm/node-24.21.0 tests/clients/npm/api-clients)
+	OPENCLAWMU_CLIENT_PYTHONS="$${pythons//$$'\n'/:}" OPENCLAWMU_CLIENT_NODE="$$node" \
+		$(PY) -m pytest -rs tests/clients $(ARGS)
+
+# The official suite is in no registry: OPENRESPONSES_DIR names a checkout of its repository.
+.PHONY: compliance
+compliance: $(VENV)/.dev ## test with compliance suites of others (OPENRESPONSES_DIR=checkout for the official one)
+	@build/debian_packages.sh npm=npm || true
+	node=$$($(PY) build/node_clients.py tests/conformance/npm/node-24.21.0 tests/clients/npm/compliance)
+	OPENCLAWMU_CLIENT_NODE="$$node" OPENRESPONSES_DIR="$${OPENRESPONSES_DIR:-}" \
+		$(PY) -m pytest -rs tests/compliance $(ARGS)
+
+.PHONY: fuzz-api
+fuzz-api: $(VENV)/.dev ## ask every route of /openapi.json what nobody would (Schemathesis)
+	@pythons=$$($(PY) build/python_clients.py clients)
+	OPENCLAWMU_CLIENT_PYTHONS="$$pythons" $(PY) -m pytest -rs tests/fuzz $(ARGS)
 
 .PHONY: test-podman
 test-podman: $(VENV)/.dev ## test the Podman sandboxes, with an image built by mmdebstrap (root)

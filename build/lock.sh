@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write requirements/*.txt again. `make lock` calls it.
+# Write requirements/*.txt and tests/clients/requirements/*.txt again. `make lock` calls it.
 #
 # The files name packages, versions and hashes and never an address: where
 # packages come from is the business of the machine that installs them. The
@@ -19,4 +19,8 @@ compile() {
 compile requirements/run.txt pyproject.toml
 for part in install dev binary lock; do
     compile "requirements/$part.txt" "requirements/$part.in"
+done
+# Other people's programs, each in an environment of its own.
+for part in clients litellm; do
+    compile "tests/clients/requirements/$part.txt" "tests/clients/requirements/$part.in"
 done

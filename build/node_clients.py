@@ -1,11 +1,12 @@
-"""Install OpenClaw's real clients for the conformance tests: ``python build/node_clients.py``.
+"""Install other people's clients for our tests: ``python build/node_clients.py [FOLDER…]``.
 
 They come from the npm registry this machine is set up with, by the lock files
-in ``tests/conformance/npm/``: exact versions, each tarball checked by hash, no
-install script of any package run. So does the Node they need; of the machine
-itself only ``npm`` is used. 1.4 GB, so they live in the user's cache, where the
-next checkout finds them too, each folder named after the lock file it was made
-from. The last line printed is the folder that holds them all.
+in each FOLDER (all of OpenClaw's own, ``tests/conformance/npm/*``, if none is
+named): exact versions, each tarball checked by hash, no install script of any
+package run. So does the Node they need; of the machine itself only ``npm`` is
+used. They are large, so they live in the user's cache, where the next checkout
+finds them too, each folder named after the lock file it was made from. The last
+line printed is the folder that holds them all.
 """
 
 import argparse
@@ -40,12 +41,12 @@ class InstallFailed(Exception):
     """A client could not be had; the text says why and what to do."""
 
 
-def install_all(cache: Path) -> None:
-    """Have everything :data:`LOCKS` names in ``cache``; raise :exc:`InstallFailed` otherwise."""
+def install_all(folders: Sequence[Path], cache: Path) -> None:
+    """Have what each of ``folders`` locks in ``cache``; raise :exc:`InstallFailed` otherwise."""
     if platform.machine() != "x86_64":
         raise InstallFailed("the Node the clients run on is locked for x86-64 only")
     cache.mkdir(parents=True, exist_ok=True)
-    for locked in sorted(path for path in LOCKS.iterdir() if path.is_dir()):
+    for locked in folders:
         install(locked, cache)
 
 
@@ -101,11 +102,14 @@ def report(text: str) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description="Install OpenClaw's real clients from npm.")
+    parser = argparse.ArgumentParser(description="Install other people's clients from npm.")
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="with a lock file")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="where to keep them")
-    cache: Path = parser.parse_args(argv).cache.absolute()
+    options = parser.parse_args(argv)
+    cache: Path = options.cache.absolute()
+    all_of_them = sorted(path for path in LOCKS.iterdir() if path.is_dir())
     try:
-        install_all(cache)
+        install_all([path.absolute() for path in options.folders] or all_of_them, cache)
     except (InstallFailed, OSError) as exc:
         report(f"node_clients: {exc}")
         return 1

@@ -108,6 +108,7 @@ async def _serve(
             systemd.stopping()
             log.info("draining")
             parts.websocket.door.shut_down()
+            parts.app.shut_down()
             parts.terminals.shut_down()
         # Every request has ended or was cancelled: nothing new can arrive.
         await parts.supervisor.drain(grace=parts.live.current.server.drain_timeout)

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
@@ -35,12 +36,14 @@ from appliance.services.audit import Audit
 from appliance.services.checks import Finding, Vitals, run_checks
 from appliance.services.credentials import ProviderKeys
 from appliance.services.disk_usage import DiskSizes
+from appliance.services.key_rings import KeyRings
 from appliance.services.last_use import LastUse
 from appliance.services.loop_lag import LoopLag
 from appliance.services.mcp.servers import McpServers
 from appliance.services.model_calls import ModelCalls
 from appliance.services.rate_card import RateCard
 from appliance.services.registry import TenantRegistry
+from appliance.services.response_cache import ResponseCache
 from appliance.services.routing import CatalogueEntry, Router
 from appliance.services.tenant_config import Overlays
 from appliance.services.tenants import TenantService
@@ -48,6 +51,7 @@ from appliance.services.terminals.parts import TerminalParts
 from appliance.services.terminals.recordings import Recordings
 from appliance.services.terminals.terminals import Terminals
 from appliance.services.tickets import TicketBook, TicketService
+from appliance.services.token_counts import TokenCounts
 from appliance.services.token_index import TokenIndex
 from appliance.services.tools.toolbox import Toolbox
 from appliance.services.turns.prompts import Prompts
@@ -168,6 +172,8 @@ class Parts:
             providers=self.providers.current,
             price=self._price,
             count=self.metrics.model_call,
+            keys=KeyRings(self.providers.keys, clock=now),
+            cache=ResponseCache(lambda: self.live.current.server.response_cache_bytes),
         )
         self.toolbox = Toolbox()
         add_web_tools(self.toolbox, vault=self.vault)
@@ -225,6 +231,7 @@ class Parts:
                 calls=self.calls,
                 turns=self.turns,
                 tools=self.websocket.services.tools,
+                counts=TokenCounts(self.router, self.providers.current),
                 list_models=self._list_models,
                 started_at=self._started_at,
                 clock=now,
@@ -364,8 +371,9 @@ class Parts:
 
     async def _list_models(self, runtime: TenantRuntime) -> list[CatalogueEntry]:
         agents = [name for name in runtime.config.defaults.agents if name != "main"]
-        own = [CatalogueEntry("openclaw", "openclaw")]
-        own += [CatalogueEntry(f"openclaw/{name}", "openclaw") for name in sorted(agents)]
+        behind = partial(self.router.behind_agent, config=runtime.config)
+        own = [CatalogueEntry("openclaw", "openclaw", behind("main"))]
+        own += [CatalogueEntry(f"openclaw/{n}", "openclaw", behind(n)) for n in sorted(agents)]
         return [*own, *await self.router.catalogue(runtime.config)]
 
     def _levels(self) -> Levels:

@@ -26,6 +26,13 @@ def tokens() -> None:
     multiple=True,
     help="What it may be used for; may be repeated. Without one: full.",
 )
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="A model it is for: provider/model, an alias, or with *; may be repeated. "
+    "Without one: any.",
+)
 @click.option("--expires", type=DURATION, help="When it ends by itself, such as 30d.")
 @json_option()
 @talks_to_gateway
@@ -36,9 +43,12 @@ async def create(
     label: str,
     scopes: tuple[str, ...],
     expires: str | None,
+    models: tuple[str, ...],
     as_json: bool,
 ) -> None:
     body: dict[str, object] = {"label": label, "scopes": scopes or ("full",)}
+    if models:
+        body["models"] = models
     if expires is not None:
         body["expires_in"] = expires
     minted = await gateway.post(f"/v1/tenants/{tenant}/tokens", body)

@@ -21,6 +21,7 @@ ADMIN_ONLY: tuple[str, ...] = (
     "server",
     "providers",
     "models.rate_card",
+    "guardrails",
     "quotas",
     "billing",
     "sandbox.backend",

@@ -53,8 +53,8 @@ def _server(server: ServerConfig) -> Iterator[FieldError]:
 
 def _provider(path: str, provider: ProviderConfig) -> Iterator[FieldError]:
     embedded = provider.dialect == "embedded"
-    for key in ("base_url", "api_key"):
-        if embedded and getattr(provider, key) is not None:
+    for key in ("base_url", "api_key", "api_keys"):
+        if embedded and getattr(provider, key):
             yield FieldError(
                 f"{path}.{key}", "an embedded model runs beside the gateway", "drop it"
             )
@@ -75,6 +75,9 @@ def _names(config: GatewayConfig) -> Iterator[FieldError]:
             yield from _known_provider(config, f"models.failover.{name}", name)
         for index, target in enumerate(targets):
             yield from _known_provider(config, f"models.failover.{name}[{index}]", target)
+    yield from _balanced(config)
+    for name in models.timeouts:
+        yield from _known_model(config, f"models.timeouts.{name}", name)
     for model in models.rate_card:
         yield from _known_provider(config, f"models.rate_card.{model}", model)
     for key in ("default", "embedding"):
@@ -85,8 +88,19 @@ def _names(config: GatewayConfig) -> Iterator[FieldError]:
             yield from _known_model(config, f"defaults.agents.{agent_id}.model", agent.model)
 
 
+def _balanced(config: GatewayConfig) -> Iterator[FieldError]:
+    for name, balanced in config.models.balance.items():
+        for index, each in enumerate(balanced):
+            path = f"models.balance.{name}[{index}].model"
+            yield from _known_provider(config, path, each.model)
+        if name in config.models.aliases:
+            yield FieldError(
+                f"models.balance.{name}", "is an alias already", "drop it from models.aliases"
+            )
+
+
 def _known_model(config: GatewayConfig, path: str, name: str) -> Iterator[FieldError]:
-    known = [*config.models.aliases, *config.models.failover]
+    known = [*config.models.aliases, *config.models.failover, *config.models.balance]
     if "/" in name:
         yield from _known_provider(config, path, name)
     elif name not in known:

@@ -42,6 +42,14 @@ from appliance.config.fields import (
     TimeZone,
     Variable,
 )
+from appliance.config.guardrail_schema import Guardrails
+from appliance.config.model_schema import (
+    ApiKeyConfig,
+    BalancedModels,
+    ModelTimeouts,
+    ResponseCacheConfig,
+)
+from appliance.config.response_schema import ResponsesDefaults
 from appliance.config.sandbox_schema import EgressConfig, SandboxConfig, SandboxDefaults
 from appliance.config.section import Section as Section
 from appliance.config.tool_schema import ToolDefaults, ToolRules
@@ -109,6 +117,7 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     sse_keepalive: Seconds = 15.0
     drain_timeout: Seconds = 20.0
     hibernate_after: Seconds = 300.0
+    response_cache_bytes: Annotated[int, Meta(ge=0, le=64 * 1024 * MIB)] = 64 * MIB
     awake_tenants: Annotated[int, Meta(ge=1, le=100_000)] = 100
     websocket: WebSocketConfig = WebSocketConfig()
 
@@ -120,6 +129,7 @@ class ProviderConfig(Section, frozen=True, kw_only=True):
     dialect: ProviderDialect
     base_url: BaseUrl | None = None
     api_key: SecretReference | None = None
+    api_keys: Annotated[list[ApiKeyConfig], Meta(max_length=100)] = []
     models: list[Label] = []
     headers: Headers = {}
     max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 64
@@ -166,6 +176,8 @@ class ModelsConfig(Section, frozen=True, kw_only=True):
     # A tenant sets these too, and whoever reads them pays for each entry.
     aliases: Annotated[dict[Alias, ModelName], Meta(max_length=1000)] = {}
     failover: Annotated[dict[ModelOrAlias, FailoverChain], Meta(max_length=1000)] = {}
+    balance: Annotated[dict[Alias, BalancedModels], Meta(max_length=1000)] = {}
+    timeouts: Annotated[dict[ModelOrAlias, ModelTimeouts], Meta(max_length=1000)] = {}
     rate_card: dict[ModelName, RateConfig] = {}
     max_output_tokens: Count = 4096
     embedding: ModelOrAlias | None = None
@@ -260,6 +272,9 @@ class Defaults(Section, frozen=True, kw_only=True):
     tools: ToolDefaults = ToolDefaults()
     sandbox: SandboxDefaults = SandboxDefaults()
     memory: MemoryDefaults = MemoryDefaults()
+    guardrails: Guardrails = []
+    response_cache: ResponseCacheConfig = ResponseCacheConfig()
+    responses: ResponsesDefaults = ResponsesDefaults()
 
 
 class Billing(Section, frozen=True, kw_only=True):
@@ -307,6 +322,7 @@ class GatewayConfig(Section, frozen=True, kw_only=True):
     providers: dict[ProviderName, ProviderConfig] = {}
     models: ModelsConfig = ModelsConfig()
     defaults: Defaults = Defaults()
+    guardrails: Guardrails = []
     quotas: QuotaMap = {}
     billing: Billing = Billing()
     sandbox: SandboxConfig = SandboxConfig()

@@ -1,9 +1,12 @@
 """Who is asking: made once at the door, passed on unchanged."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from appliance.model.errors import Forbidden, ScopeMissing
+from appliance.model.cache_use import CacheWish
+from appliance.model.errors import Forbidden, ModelForbidden, ScopeMissing
+from appliance.model.model_patterns import admits
 from appliance.model.tokens import Scope
 
 
@@ -29,6 +32,9 @@ class Caller:
     scopes: frozenset[Scope] = field(default_factory=frozenset)
     request_id: str = ""
     ip: str = ""
+    models: tuple[str, ...] = ()  # patterns of the models its token is for; none: any
+    tags: tuple[str, ...] = ()  # ``name=value``: what its calls are booked under besides
+    cache: CacheWish = CacheWish.USUAL
 
     @property
     def is_admin(self) -> bool:
@@ -44,6 +50,18 @@ class Caller:
         """Raise :exc:`ScopeMissing` unless the caller's token covers ``scope``."""
         if not self.may(scope):
             raise ScopeMissing(f"this needs a token with the scope {scope.value!r}")
+
+    def may_ask(self, name: str, targets: Iterable[str] = ()) -> bool:
+        """Whether the token is for the model ``name``, or for all that it leads to."""
+        if not self.models or admits(self.models, name):
+            return True
+        targets = tuple(targets)
+        return bool(targets) and all(admits(self.models, target) for target in targets)
+
+    def require_model(self, name: str, targets: Iterable[str] = ()) -> None:
+        """Raise :exc:`ModelForbidden` unless :meth:`may_ask`."""
+        if not self.may_ask(name, targets):
+            raise ModelForbidden(f"this token is not for the model {name[:200]!r}")
 
     def require_admin(self) -> None:
         if not self.is_admin:

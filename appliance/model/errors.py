@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
+from appliance.model.attempts import Trail
+
 
 class Kind(Enum):
     """What a caller can do about a failure. Each edge maps this to its numbers once."""
@@ -115,6 +117,21 @@ class ScopeMissing(Forbidden):
     title = "The token does not cover this"
 
 
+class ModelForbidden(ScopeMissing):
+    code = "model-forbidden"
+    title = "The token is not for this model"
+
+
+class GuardrailBlocked(Forbidden):
+    """Names the rule and never what it found."""
+
+    code = "guardrail-blocked"
+    title = "A guardrail does not let this pass"
+
+    def __init__(self, rule: str, reason: str = "there is what is not let pass") -> None:
+        super().__init__(f"the guardrail {rule!r}: {reason}", guardrail=rule)
+
+
 class AdminOnlyKey(Forbidden):
     code = "admin-only-key"
     title = "Only the operator may set this key"
@@ -204,10 +221,11 @@ class ProviderFailure(ApplianceError):
     """A model provider did not give an answer.
 
     ``retryable`` says whether another provider may well give one: not when
-    the request itself is at fault.
+    the request itself is at fault. ``trail`` says who was asked, once nobody is left.
     """
 
     retryable: bool = True
+    trail: Trail | None = None
 
 
 class UpstreamFailed(ProviderFailure):

@@ -25,6 +25,10 @@ def to_regex(glob: str) -> str:
     return rf"\./{anywhere}{_Translation(pattern.rstrip('/')).result}"
 
 
+# These begin something else in an expression, or may one day.
+_ODD_IN_SETS = ("[.", "[=", "[:", "--", "&&", "~~", "||")
+
+
 class _Translation:
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
@@ -78,8 +82,7 @@ class _Translation:
         # A bracket that comes first belongs to the set.
         end = self._pattern.find("]", first + 1)
         inside = self._pattern[first:end]
-        # "[." and the like begin something else in an expression.
-        if end < 0 or "/" in inside or any(odd in inside for odd in ("[.", "[=", "[:")):
+        if end < 0 or "/" in inside or any(odd in inside for odd in _ODD_IN_SETS):
             return r"\["
         if negated and inside[-1:] == "-":
             return r"\["  # together with the slash it would be a range

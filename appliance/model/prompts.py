@@ -64,12 +64,14 @@ class Thinking:
     """What a model thought before it answered, to be sent back to it unchanged.
 
     ``signature`` proves to its provider that the text is its own; ``hidden`` is
-    thought that only the provider can read. Both mean nothing to another one.
+    thought that only the provider can read. Both mean nothing to another one,
+    so ``dialect`` says whose they are, where that is known.
     """
 
     text: str = ""
     signature: str = ""
     hidden: str = ""
+    dialect: Dialect | None = field(default=None, compare=False)
     id: str = field(default="", compare=False)
     at: str = field(default="", compare=False)
 
@@ -165,7 +167,8 @@ class Prompt:
 
     ``hints`` change nothing about an answer (user, metadata, …): those that a
     dialect has no word for are left out. ``others`` do: they are refused.
-    Both are under the names of the dialect they were read in.
+    Both are under the names of the dialect they were read in; one that stands
+    deeper than the top level has its path for a name, ``tools[2].type``.
     """
 
     dialect: Dialect  # whose words the caller used
@@ -201,7 +204,7 @@ class Prompt:
         """Raise :exc:`InvalidRequest` for the first that is set: nobody has a word for it there."""
         for attribute in attributes:
             value = getattr(self, attribute)
-            if value is None or value in ((), 0, {}) or (attribute == "answers" and value == 1):
+            if value is None or value in ((), {}, _USUAL.get(attribute, 0)):
                 continue
             raise InvalidRequest.at(self.named(attribute), CANNOT, remedy)
 
@@ -210,5 +213,8 @@ class Prompt:
         for name in self.others:
             raise InvalidRequest.at(name, CANNOT, "leave it out, or use another model")
 
+
+# What asks for nothing beyond the usual, where that is not 0.
+_USUAL: Json = {"answers": 1, "top_logprobs": None, "parallel_tools": True}
 
 CANNOT = "cannot be expressed to this model's provider"

@@ -105,7 +105,8 @@ class TokenRecord:
     """What is kept of a token. ``expires_at`` and the others are aware, UTC.
 
     A browser session is kept like a token; ``parent`` is the token whose
-    ticket opened it, and it ends with that one.
+    ticket opened it, and it ends with that one. ``models`` are patterns of what
+    it may ask; none: any model.
     """
 
     id: str
@@ -116,6 +117,7 @@ class TokenRecord:
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     parent: str | None = None
+    models: tuple[str, ...] = ()
 
     def is_valid(self, now: datetime) -> bool:
         return self.expires_at is None or now < self.expires_at

@@ -20,6 +20,7 @@ class TokenUsage:
     cache_write: int = 0
     reasoning: int = 0
     estimated: bool = False
+    cache_write_hour: int = 0  # of cache_write, so many are kept for an hour instead of minutes
 
     @property
     def total(self) -> int:
@@ -36,14 +37,21 @@ class TokenUsage:
         return self.output + self.reasoning
 
     def cost(self, price: Price) -> int:
-        """Nano-units at ``price``, rounded half up once for the whole call."""
+        """Nano-units at ``price``, rounded half up once for the whole call.
+
+        ``price.cache_write`` is for the minutes that are usual. To keep a
+        prompt for an hour costs twice what reading it does (Anthropic's
+        pricing; nobody else tells the two apart).
+        """
         if price.steps:
             price = price.at(self.prompt)
+        hour = min(self.cache_write_hour, self.cache_write)
         micro = (
             self.input * price.input
             + self.output * price.output
             + self.cache_read * price.cache_read
-            + self.cache_write * price.cache_write
+            + (self.cache_write - hour) * price.cache_write
+            + hour * max(2 * price.input, price.cache_write)
             + self.reasoning * price.reasoning
         )
         return (micro + 500_000) // 1_000_000

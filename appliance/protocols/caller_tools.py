@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from appliance.model.errors import InvalidRequest
-from appliance.protocols.openai_messages import read_member
+from appliance.protocols.request_members import read_member
 
 MOST = 128
 _LONGEST_NAME = 64

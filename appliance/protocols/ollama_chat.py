@@ -10,13 +10,13 @@ import msgspec
 
 from appliance.model.calls import (
     Delta,
+    Dialect,
     Finished,
     FinishReason,
     ModelCall,
     ReasoningDelta,
     TextDelta,
 )
-from appliance.model.errors import InvalidRequest
 from appliance.model.usage import TokenUsage
 from appliance.protocols.answers import (
     AnswerFailed,
@@ -27,150 +27,23 @@ from appliance.protocols.answers import (
     read_error,
 )
 from appliance.protocols.openai_answers import ToolIndexes, text_bytes
-from appliance.protocols.openai_messages import (
-    Attachment,
-    Message,
-    read_member,
-    read_messages,
-    read_stops,
-    read_tools,
-    refuse_unknown,
-)
+from appliance.protocols.translation import translated
 
 _LONGEST_LINE = 4 * 1024 * 1024
 
-_OPTIONS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "seed": "seed",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-}
-_TRANSLATED = frozenset(
-    {
-        *_OPTIONS,
-        "max_completion_tokens",
-        "max_tokens",
-        "messages",
-        "model",
-        "reasoning_effort",
-        "response_format",
-        "stop",
-        "stream",
-        "stream_options",
-        "tool_choice",
-        "tools",
-    }
-)
-_HINTS = frozenset(
-    {
-        "metadata",
-        "parallel_tool_calls",
-        "prediction",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "user",
-        "verbosity",
-    }
-)
-_HARMLESS: Mapping[str, frozenset[bytes]] = {
-    "n": frozenset({b"1"}),
-    "logprobs": frozenset({b"false"}),
-    "top_logprobs": frozenset({b"0"}),
-    "logit_bias": frozenset({b"{}"}),
-    "modalities": frozenset({b'["text"]'}),
-}
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
 
 def encode_request(call: ModelCall) -> bytes:
     """Return the body of a request for a stream; raise :exc:`InvalidRequest` naming the field."""
-    body = call.body
-    refuse_unknown(body, known=_TRANSLATED | _HINTS, harmless=_HARMLESS)
-    messages = read_messages(body)
-    names = {made.id: made.name for message in messages for made in message.calls}
-    request: dict[str, Any] = {
-        "model": call.model,
-        "stream": True,
-        "messages": [_message(message, names) for message in messages],
-    }
-    if options := _options(call):
-        request["options"] = options
-    if tools := _tools(body):
-        request["tools"] = tools
-    if (wanted := _format(body)) is not None:
-        request["format"] = wanted
-    effort = read_member(body, "reasoning_effort")
-    if effort is not None:
-        request["think"] = False if effort == "none" else effort
-    return msgspec.json.encode(request)
-
-
-def _options(call: ModelCall) -> dict[str, Any]:
-    body = call.body
-    options = {
-        theirs: value
-        for ours, theirs in _OPTIONS.items()
-        if (value := read_member(body, ours)) is not None
-    }
-    if stops := read_stops(body):
-        options["stop"] = stops
-    limits = (
-        call.output_limit,
-        read_member(body, "max_completion_tokens"),
-        read_member(body, "max_tokens"),
-    )
-    limit = next((each for each in limits if each is not None), None)
-    if limit is not None:
-        options["num_predict"] = limit
-    return options
-
-
-def _tools(body: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    choice = read_member(body, "tool_choice")
-    if choice == "none":
-        return []
-    if choice is not None and choice != "auto":
-        raise InvalidRequest.at("tool_choice", "Ollama knows auto and none only")
-    return [{"type": "function", "function": function} for function in read_tools(body)]
-
-
-def _format(body: Mapping[str, bytes]) -> Any:
-    match read_member(body, "response_format"):
-        case None | {"type": "text"}:
-            return None
-        case {"type": "json_object"}:
-            return "json"
-        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return schema
-    raise InvalidRequest.at("response_format", "is text, json_object or json_schema")
-
-
-def _message(message: Message, names: Mapping[str, str]) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": message.role, "content": message.text}
-    images = [_image(message.field, p) for p in message.parts if isinstance(p, Attachment)]
-    if images:
-        said["images"] = images
-    if message.calls:
-        said["tool_calls"] = [
-            {"function": {"name": call.name, "arguments": call.arguments}} for call in message.calls
-        ]
-    if message.role == "tool" and message.answers in names:
-        said["tool_name"] = names[message.answers]
-    return said
-
-
-def _image(field: str, part: Attachment) -> str:
-    if part.kind != "image" or not part.data:
-        raise InvalidRequest.at(
-            f"{field}.content", "Ollama takes pictures as data URLs only", "send the data itself"
-        )
-    return part.data
+    asked = translated(call, Dialect.OLLAMA)
+    body = dict(asked.body)
+    if asked.output_limit is not None:
+        options = msgspec.json.decode(body.get("options", b"{}"))
+        body["options"] = msgspec.json.encode({**options, "num_predict": asked.output_limit})
+    members = [b'{"model":' + msgspec.json.encode(call.model), b'"stream":true']
+    members += [msgspec.json.encode(name) + b":" + value for name, value in body.items()]
+    return b",".join(members) + b"}"
 
 
 class StreamReader:

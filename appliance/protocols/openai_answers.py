@@ -7,7 +7,7 @@ without an index, usage that is text, and errors with a good status.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -56,10 +56,10 @@ class StreamReader:
     """
 
     __slots__ = (
+        "_choice",
         "_envelope_bytes",
         "_reason",
         "_splitter",
-        "_tools",
         "failure",
         "finished",
         "text_bytes",
@@ -74,7 +74,7 @@ class StreamReader:
         self._splitter = sse.EventSplitter()
         self._envelope_bytes: int | None = None
         self._reason: FinishReason | None = None
-        self._tools = ToolIndexes()
+        self._choice = ChoiceReader()
 
     def relay(self, data: bytes, *, include_usage: bool) -> bytes:
         """Return the whole events that ``data`` completes, as they came.
@@ -103,12 +103,12 @@ class StreamReader:
         for payload in sse.payloads(self._whole_events(data)):
             if payload.strip() == b"[DONE]":
                 self.finished = True
-                reason = self._reason or self._tools.usual_reason
+                reason = self._reason or self._choice.usual_reason
                 deltas.append(Finished(reason, self.usage))
                 break
             if (chunk := self._read(payload)) is None:
                 break
-            found = chunk_deltas(chunk, self._tools)
+            found = self._choice.deltas(chunk)
             self.text_bytes += sum(map(text_bytes, found))
             self._reason = _chunk_reason(chunk) or self._reason
             deltas += found
@@ -195,7 +195,7 @@ def _first_concern(block: bytes) -> int:
 def _envelope(block: bytes) -> int | None:
     for event in sse.split(block):
         try:
-            found = chunk_deltas(decode_object(sse.payload(event)), ToolIndexes())
+            found = ChoiceReader().deltas(decode_object(sse.payload(event)))
         except MalformedAnswer:
             continue
         if size := sum(map(text_bytes, found)):
@@ -262,25 +262,80 @@ def _arguments(value: object) -> str:
     return msgspec.json.encode(value).decode() if isinstance(value, dict) else ""
 
 
-def chunk_deltas(chunk: Mapping[str, Any], tools: ToolIndexes) -> list[Delta]:
-    """Return what the first choice of a chunk (or of a whole completion) says."""
-    choice = _first_choice(chunk)
-    said = choice.get("delta") or choice.get("message")
-    if not isinstance(said, dict):
-        return []
-    deltas: list[Delta] = []
-    reasoning = said.get("reasoning_content") or said.get("reasoning")
-    if isinstance(reasoning, str) and reasoning:
-        deltas.append(ReasoningDelta(reasoning))
-    text = said.get("content")
-    if isinstance(text, str) and text:
-        deltas.append(TextDelta(text))
-    calls = said.get("tool_calls")
-    for piece in calls if isinstance(calls, list) else []:
-        if isinstance(piece, dict):
-            answer_id = chunk.get("id")
-            deltas.append(tools.read(piece, answer_id if isinstance(answer_id, str) else ""))
-    return deltas
+class ChoiceReader:
+    """Reads what the first choice of each chunk (or of a whole completion) says."""
+
+    __slots__ = ("_thinks_aloud", "_tools")
+
+    def __init__(self) -> None:
+        self._tools = ToolIndexes()
+        self._thinks_aloud = False
+
+    @property
+    def usual_reason(self) -> FinishReason:
+        return self._tools.usual_reason
+
+    def deltas(self, chunk: Mapping[str, Any]) -> list[Delta]:
+        choice = _first_choice(chunk)
+        said = choice.get("delta") or choice.get("message")
+        deltas: list[Delta] = []
+        if isinstance(said, dict):
+            text = said.get("content")
+            if len(said) == 1 and isinstance(text, str):  # nearly always
+                if text:
+                    deltas.append(TextDelta(text))
+            else:
+                deltas += self._thoughts(said)
+                deltas += _words(said)
+                deltas += self._calls(said.get("tool_calls"), chunk.get("id"))
+        if (logprobs := choice.get("logprobs")) is not None:
+            deltas += _likely(logprobs)
+        return deltas
+
+    def _calls(self, pieces: object, answer_id: object) -> Iterator[Delta]:
+        for piece in pieces if isinstance(pieces, list) else []:
+            if isinstance(piece, dict):
+                yield self._tools.read(piece, answer_id if isinstance(answer_id, str) else "")
+
+    def _thoughts(self, said: Mapping[str, Any]) -> Iterator[Delta]:
+        """Thoughts as text, and as blocks with a seal that hold the same text once more."""
+        reasoning = said.get("reasoning_content") or said.get("reasoning")
+        if isinstance(reasoning, str) and reasoning:
+            self._thinks_aloud = True
+            yield ReasoningDelta(reasoning)
+        blocks = said.get("thinking_blocks") or said.get("reasoning_details")
+        for block in blocks if isinstance(blocks, list) else []:
+            match block:
+                case {"format": str(whose)} if not whose.startswith("anthropic"):
+                    continue  # a seal that nobody else reads
+                case {"type": "redacted_thinking" | "reasoning.encrypted", "data": str(hidden)}:
+                    if hidden:
+                        yield ReasoningSeal(hidden=hidden)
+                case {"type": "thinking" | "reasoning.text", **rest}:
+                    text = rest.get("thinking") or rest.get("text")
+                    if isinstance(text, str) and text and not self._thinks_aloud:
+                        yield ReasoningDelta(text)
+                    signature = rest.get("signature")
+                    if isinstance(signature, str) and signature:
+                        yield ReasoningSeal(signature=signature)
+
+
+def _words(said: Mapping[str, Any]) -> Iterator[Delta]:
+    content = said.get("content")
+    # Some write an answer as parts, like a question.
+    for part in content if isinstance(content, list) else [{"text": content}]:
+        text = part.get("text") if isinstance(part, dict) else None
+        if isinstance(text, str) and text:
+            yield TextDelta(text)
+    refusal = said.get("refusal")
+    if isinstance(refusal, str) and refusal:
+        yield RefusalDelta(refusal)
+
+
+def _likely(logprobs: object) -> Iterator[Delta]:
+    match logprobs:
+        case {"content": [_, *_] as tokens} if all(isinstance(each, dict) for each in tokens):
+            yield LogprobsDelta(tokens)
 
 
 def _first_choice(chunk: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,9 +371,9 @@ class Completion:
 
     def deltas(self) -> list[Delta]:
         """The same answer as a stream would have told it."""
-        tools = ToolIndexes()
-        deltas = chunk_deltas(self._value, tools)
-        reason = _chunk_reason(self._value) or tools.usual_reason
+        choice = ChoiceReader()
+        deltas = choice.deltas(self._value)
+        reason = _chunk_reason(self._value) or choice.usual_reason
         return [*deltas, Finished(reason, self.usage)]
 
 

@@ -70,10 +70,14 @@ class ChunkEncoder:
     ``[DONE]`` is not written here: it follows only when everything is settled.
     """
 
-    __slots__ = ("_fields", "_head")
+    __slots__ = ("_blocks", "_fields", "_head", "_of_functions", "_thought")
 
-    def __init__(self, *, id: str, created: int, model: str) -> None:  # noqa: A002 - its name on the wire
+    def __init__(self, *, id: str, created: int, model: str, of_functions: bool = False) -> None:  # noqa: A002 - its name on the wire
+        """``of_functions``: the caller asked with ``functions``, before there were tools."""
         self._fields = {"id": id, "created": created, "model": model}
+        self._of_functions = of_functions
+        self._thought: list[str] = []
+        self._blocks = 0
         fields = {"object": "chat.completion.chunk", **self._fields}
         self._head = b"data: " + msgspec.json.encode(fields)[:-1] + b',"choices":['
 
@@ -86,18 +90,19 @@ class ChunkEncoder:
             case TextDelta(text):
                 return self._said(b'{"content":' + msgspec.json.encode(text) + b"}")
             case ReasoningDelta(text):
+                self._thought.append(text)
                 return self._said(b'{"reasoning_content":' + msgspec.json.encode(text) + b"}")
             case ToolCallDelta():
-                return self._said(msgspec.json.encode({"tool_calls": [_tool_piece(delta)]}))
+                return self._called(delta)
             case RefusalDelta(text):
                 return self._said(b'{"refusal":' + msgspec.json.encode(text) + b"}")
             case LogprobsDelta(tokens):
                 return self._likely(tokens)
             case ReasoningSeal():
-                return b""  # this dialect has no place for it
+                return self._sealed(delta)
             case Finished(reason):
                 end = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%s"}]}\n\n'
-                return self._head + end % reason.value.encode()
+                return self._head + end % self._reason(reason).encode()
 
     def usage(self, usage: TokenUsage) -> bytes:
         """The last chunk, for a caller who asked for usage: it alone has no choices."""
@@ -106,32 +111,45 @@ class ChunkEncoder:
     def completion(
         self,
         *,
-        text: str,
+        message: dict[str, Any],
         reason: FinishReason,
         usage: TokenUsage | None,
-        reasoning: str = "",
-        tool_calls: Sequence[Mapping[str, Any]] = (),
+        logprobs: Sequence[Mapping[str, Any]] = (),
     ) -> bytes:
         """The whole answer as one ``chat.completion``."""
-        message: dict[str, Any] = {
-            "role": "assistant",
-            "content": text if text or not tool_calls else None,
-            "refusal": None,
-        }
-        if reasoning:
-            message["reasoning_content"] = reasoning
-        if tool_calls:
-            message["tool_calls"] = tool_calls
+        if self._of_functions and (calls := message.pop("tool_calls", None)):
+            message["function_call"] = calls[0]["function"]
         choice = {
             "index": 0,
             "message": message,
-            "logprobs": None,
-            "finish_reason": reason.value,
+            "logprobs": {"content": logprobs, "refusal": None} if logprobs else None,
+            "finish_reason": self._reason(reason),
         }
         completion = {"object": "chat.completion", **self._fields, "choices": [choice]}
         if usage is not None:
             completion["usage"] = usage_object(usage)
         return msgspec.json.encode(completion)
+
+    def _reason(self, reason: FinishReason) -> str:
+        if self._of_functions and reason is FinishReason.TOOL_CALLS:
+            return "function_call"
+        return reason.value
+
+    def _called(self, delta: ToolCallDelta) -> bytes:
+        if not self._of_functions:
+            return self._said(msgspec.json.encode({"tool_calls": [_tool_piece(delta)]}))
+        if delta.index > 0:
+            return b""  # there is room for one call, and one at a time was asked for
+        function = _tool_piece(delta)["function"]
+        return self._said(msgspec.json.encode({"function_call": function}))
+
+    def _sealed(self, seal: ReasoningSeal) -> bytes:
+        """The whole block, numbered: the official client joins what lists hold by ``index``."""
+        block = {"index": self._blocks, **thinking_block("".join(self._thought), seal)}
+        self._blocks += 1
+        if not seal.hidden:
+            self._thought.clear()
+        return self._said(msgspec.json.encode({"thinking_blocks": [block]}))
 
     def _likely(self, tokens: Sequence[Mapping[str, Any]]) -> bytes:
         choice = {
@@ -158,15 +176,35 @@ def _tool_piece(delta: ToolCallDelta) -> dict[str, Any]:
     }
 
 
+def thinking_block(text: str, seal: ReasoningSeal) -> dict[str, str]:
+    """A thought with its seal, to be sent back as it is."""
+    if seal.hidden:
+        return {"type": "redacted_thinking", "data": seal.hidden}
+    return {"type": "thinking", "thinking": text, "signature": seal.signature}
+
+
 class AnswerBuilder:
     """Collects the deltas of one answer, to be written as one object in the end."""
 
-    __slots__ = ("_calls", "_reasoning", "_text", "finished")
+    __slots__ = (
+        "_blocks",
+        "_calls",
+        "_logprobs",
+        "_reasoning",
+        "_refusal",
+        "_sealed",
+        "_text",
+        "finished",
+    )
 
     def __init__(self) -> None:
         self.finished: Finished | None = None
         self._text: list[str] = []
+        self._refusal: list[str] = []
         self._reasoning: list[str] = []
+        self._sealed = 0  # so many pieces of the reasoning stand in blocks
+        self._blocks: list[dict[str, str]] = []
+        self._logprobs: list[Mapping[str, Any]] = []
         self._calls: dict[int, list[ToolCallDelta]] = {}
 
     def add(self, deltas: Sequence[Delta]) -> None:
@@ -176,6 +214,12 @@ class AnswerBuilder:
                     self._text.append(text)
                 case ReasoningDelta(text):
                     self._reasoning.append(text)
+                case ReasoningSeal():
+                    self._seal(delta)
+                case RefusalDelta(text):
+                    self._refusal.append(text)
+                case LogprobsDelta(tokens):
+                    self._logprobs += tokens
                 case ToolCallDelta():
                     self._calls.setdefault(delta.index, []).append(delta)
                 case Finished():
@@ -190,23 +234,51 @@ class AnswerBuilder:
         if finished is None:
             raise ValueError("the answer has not finished")
         return encoder.completion(
-            text="".join(self._text),
+            message=self._message(),
             reason=finished.reason,
             usage=usage or finished.usage,
-            reasoning="".join(self._reasoning),
-            tool_calls=[_whole_call(self._calls[index]) for index in sorted(self._calls)],
+            logprobs=self._logprobs,
         )
+
+    def _seal(self, seal: ReasoningSeal) -> None:
+        self._blocks.append(thinking_block("".join(self._reasoning[self._sealed :]), seal))
+        if not seal.hidden:
+            self._sealed = len(self._reasoning)
+
+    def _message(self) -> dict[str, Any]:
+        text, refusal = "".join(self._text), "".join(self._refusal)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": text if text or not (self._calls or refusal) else None,
+            "refusal": refusal or None,
+        }
+        if self._reasoning:
+            message["reasoning_content"] = "".join(self._reasoning)
+        if self._blocks:
+            message["thinking_blocks"] = self._blocks
+        if self._calls:
+            message["tool_calls"] = [_whole_call(self._calls[i]) for i in sorted(self._calls)]
+        return message
 
 
 class ChatWriter:
     """Writes an answer as a chat completion; implements ``answers.AnswerWriter``."""
 
-    __slots__ = ("_created", "_encoder", "_id", "_whole", "include_usage")
+    __slots__ = ("_created", "_encoder", "_id", "_of_functions", "_whole", "include_usage")
 
     dialect = Dialect.OPENAI
 
-    def __init__(self, *, id: str, created: int, include_usage: bool = False) -> None:  # noqa: A002 - its name on the wire
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 - its name on the wire
+        created: int,
+        include_usage: bool = False,
+        of_functions: bool = False,
+    ) -> None:
+        """``of_functions``: the request has ``functions``, so calls are written the old way."""
         self.include_usage = include_usage
+        self._of_functions = of_functions
         self._id = id
         self._created = created
         self._whole = AnswerBuilder()
@@ -236,7 +308,9 @@ class ChatWriter:
         return self._whole.encode(self._made(model), usage)
 
     def _made(self, model: str) -> ChunkEncoder:
-        return ChunkEncoder(id=self._id, created=self._created, model=model)
+        return ChunkEncoder(
+            id=self._id, created=self._created, model=model, of_functions=self._of_functions
+        )
 
 
 def _whole_call(pieces: Sequence[ToolCallDelta]) -> dict[str, Any]:

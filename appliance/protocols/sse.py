@@ -13,6 +13,7 @@ from appliance.protocols.answers import MalformedAnswer
 LONGEST_EVENT = 4 * 1024 * 1024
 _LONGEST_END = 4  # b"\r\n\r\n"
 _END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_LF = 0x0A
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -87,8 +88,11 @@ def split(block: bytes) -> list[bytes]:
 
 def payload(event: bytes) -> bytes:
     """Return the data of one event; empty for comments and other events without any."""
-    if event.startswith(b"data: ") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
-        return event[6:-2]
+    # Nearly always one line of data is the last of the event, or all of it.
+    start = event.find(b"data: ")
+    is_line = start == 0 or (start > 0 and event[start - 1] == _LF)
+    if is_line and event.find(b"\n", start) >= len(event) - 2 and b"\r" not in event:
+        return event[start + 6 : -2]
     return b"\n".join(
         line[6:] if line.startswith(b"data: ") else line[5:]
         for line in _LINE_END.split(event)

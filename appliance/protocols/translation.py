@@ -5,11 +5,23 @@ from dataclasses import replace
 
 from appliance.model.calls import Dialect, ModelCall
 from appliance.model.prompts import Prompt
+from appliance.protocols import anthropic_prompts, ollama_prompts, openai_prompts
+from appliance.protocols.responses import prompts as responses_prompts
 
 Body = Mapping[str, bytes]  # a request's top-level members as JSON text
 
-_READ: Mapping[Dialect, Callable[[Body], Prompt]] = {}
-_WRITE: Mapping[Dialect, Callable[[Prompt], Body]] = {}
+# Nobody asks us in the words of Ollama. The embedded model is asked in OpenAI's.
+_READ: Mapping[Dialect, Callable[[Body], Prompt]] = {
+    Dialect.OPENAI: openai_prompts.read_prompt,
+    Dialect.RESPONSES: responses_prompts.read_prompt,
+    Dialect.ANTHROPIC: anthropic_prompts.read_prompt,
+}
+_WRITE: Mapping[Dialect, Callable[[Prompt], Body]] = {
+    Dialect.OPENAI: openai_prompts.write_body,
+    Dialect.RESPONSES: responses_prompts.write_body,
+    Dialect.ANTHROPIC: anthropic_prompts.write_body,
+    Dialect.OLLAMA: ollama_prompts.write_body,
+}
 
 
 def read_prompt(dialect: Dialect, body: Body) -> Prompt:

@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from appliance.model.calls import Dialect, ModelCall
-from appliance.protocols.answers import WholeAnswer
-from appliance.protocols.anthropic_answers import StreamReader
+from appliance.model.errors import UpstreamFailed
+from appliance.protocols.answers import MalformedAnswer, WholeAnswer, count, decode_object
+from appliance.protocols.anthropic_answers import MessageAnswer, StreamReader
 from appliance.protocols.anthropic_messages import VERSION, encode_request
-from appliance.protocols.openai_answers import Completion
 from appliance.providers.connections import Response
-from appliance.providers.http_provider import listed_ids
-from appliance.providers.replies import Context, StreamedReply
+from appliance.providers.http_provider import HttpProvider, listed_ids
+from appliance.providers.replies import Context, RelayedReply
+
+_COUNT_PATH = "/v1/messages/count_tokens"
+_LARGEST_COUNT = 64 * 1024
 
 
 class AnthropicWire:
@@ -25,11 +30,43 @@ class AnthropicWire:
     def encode(self, call: ModelCall) -> bytes:
         return encode_request(call)
 
-    def reply(self, response: Response, context: Context) -> StreamedReply:
-        return StreamedReply(response, StreamReader(), context)
+    def reply(self, response: Response, context: Context) -> RelayedReply:
+        reader = StreamReader()
+        return RelayedReply(
+            response, reader, context, dialect=Dialect.ANTHROPIC, relay=reader.relay
+        )
 
     def read_whole(self, text: bytes) -> WholeAnswer:
-        return Completion(text)
+        return MessageAnswer(text)
 
     def read_models(self, body: bytes) -> Sequence[str]:
         return listed_ids(body)
+
+
+async def count_tokens(
+    provider: HttpProvider, call: ModelCall, *, api_key: str | None = None
+) -> int:
+    """How many tokens a provider of this dialect counts in the prompt of a call in it.
+
+    Raises :exc:`ProviderFailure`, also from a provider that only speaks half of the API.
+    """
+    members = [b'{"model":' + msgspec.json.encode(call.model)]
+    members += [
+        msgspec.json.encode(name) + b":" + value
+        for name, value in call.body.items()
+        if name != "model"
+    ]
+    answer = await provider.post(
+        _COUNT_PATH,
+        b",".join(members) + b"}",
+        limit=_LARGEST_COUNT,
+        api_key=api_key,
+        headers=call.headers,
+    )
+    try:
+        tokens = count(decode_object(answer).get("input_tokens"))
+    except MalformedAnswer:
+        tokens = None
+    if tokens is None:
+        raise UpstreamFailed(f"{provider.name} counted no tokens")
+    return tokens

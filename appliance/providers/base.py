@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from appliance.model.calls import Delta, Dialect, ModelCall
+from appliance.model.embeddings import EmbeddingAnswer, EmbeddingCall
 from appliance.model.usage import TokenUsage
 from appliance.protocols.answers import AnswerWriter
 
@@ -76,3 +77,16 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Close what is idle. Calls under way go on to their end."""
+
+
+@runtime_checkable
+class EmbeddingProvider(Protocol):
+    """A provider that may also be asked for embeddings."""
+
+    async def embed(self, call: EmbeddingCall, *, api_key: str | None = None) -> EmbeddingAnswer:
+        """Ask once; ``api_key`` replaces the gateway's own.
+
+        Raises :exc:`~appliance.model.errors.ProviderFailure`, in particular
+        :exc:`~appliance.providers.errors.EmbeddingRefused` for what this
+        provider or this model cannot do.
+        """

@@ -13,9 +13,11 @@ from appliance.providers.connections import ConnectionPool
 from appliance.providers.http_provider import HttpProvider, Wire
 from appliance.providers.ollama import OllamaWire
 from appliance.providers.openai import OpenAiWire
+from appliance.providers.openai_responses import ResponsesWire
 
 _BASE_URLS: Mapping[str, str] = {
     "openai": "https://api.openai.com/v1",
+    "openai-responses": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
     "ollama": "http://127.0.0.1:11434",
 }
@@ -78,11 +80,7 @@ def _wire(name: str, config: ProviderConfig) -> Wire:
         case "ollama":
             return OllamaWire()
         case "openai-responses":
-            raise ConfigInvalid.at(
-                f"providers.{name}.dialect",
-                "openai-responses is not spoken to providers yet",
-                "use dialect: openai; its /chat/completions serves the same models",
-            )
+            return ResponsesWire()
         case "embedded":
             raise ConfigInvalid.at(
                 f"providers.{name}.dialect",

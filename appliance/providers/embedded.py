@@ -7,6 +7,7 @@ whole path works, and is no assistant.
 
 import os
 import platform
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -14,25 +15,33 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import trio
 
 from appliance import dialling
 from appliance.config.schema import ProviderConfig
 from appliance.dialling import DialFailed
 from appliance.model.calls import Dialect, ModelCall
-from appliance.model.errors import UpstreamFailed, UpstreamUnavailable
+from appliance.model.embeddings import EmbeddingAnswer, EmbeddingCall
+from appliance.model.errors import InvalidRequest, UpstreamFailed, UpstreamUnavailable
 from appliance.protocols.answers import MalformedAnswer
-from appliance.protocols.openai_messages import read_member, refuse_unknown
+from appliance.protocols.embeddings import joined, shortened
+from appliance.protocols.openai_prompts import HARMLESS, HINTS
+from appliance.protocols.request_members import read_member, refuse_unknown
+from appliance.protocols.translation import translated
 from appliance.providers import weights
 from appliance.providers.base import Reply
 from appliance.providers.connections import ConnectionLost, ConnectionPool
-from appliance.providers.errors import UpstreamRefused
+from appliance.providers.errors import (
+    ContextExceeded,
+    EmbeddingRefused,
+    UpstreamRefused,
+    refuse_tokens,
+)
 from appliance.providers.http_provider import HttpProvider
 from appliance.providers.model_worker import Address, ModelWorker, StartFailed
 from appliance.providers.openai import OpenAiWire
@@ -44,8 +53,15 @@ _TEXTS_AT_ONCE = 32
 _SHORTEST_CUT = 64
 _NOTICE = 1.0  # seconds until a dead process is known to be dead
 _LOSSES = (ConnectionLost, DialFailed, MalformedAnswer)
-_LARGEST_VECTORS = 16 * 1024 * 1024
 _CPU_FLAGS = frozenset({"avx2", "fma", "f16c", "bmi2"})
+
+# Models that were trained to say the most in their first numbers ("Matryoshka"),
+# by what their files are called. A vector of any other means nothing if it is cut.
+_CUTTABLE = re.compile(
+    r"matryoshka|nomic-embed-text-v(?:1\.5|2)|qwen3-embedding|embedding-?gemma|mxbai-embed-large"
+    r"|arctic-embed-(?:m-v1\.5|[ml]-v2)|jina-embeddings-v[345]",
+    re.IGNORECASE,
+)
 
 # What the worker may be asked. Its server knows much more, some of it dear or
 # dangerous (grammars without bounds, answers without end, other slots' caches).
@@ -68,48 +84,19 @@ _KNOWN = frozenset(
         "top_p",
     }
 )
-_HINTS = frozenset(
-    {
-        "metadata",
-        "parallel_tool_calls",
-        "prediction",
-        "prompt_cache_key",
-        "reasoning_effort",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "user",
-        "verbosity",
-    }
-)
-_HARMLESS: Mapping[str, frozenset[bytes]] = {
-    "n": frozenset({b"1"}),
-    "logprobs": frozenset({b"false"}),
-    "logit_bias": frozenset({b"{}"}),
-    "modalities": frozenset({b'["text"]'}),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """One vector of length 1 for each text, in order."""
-
-    model: str
-    vectors: tuple[tuple[float, ...], ...]
-    prompt_tokens: int
+_HINTS = HINTS | {"parallel_tool_calls", "reasoning_effort", "user", "verbosity"}
 
 
 class EmbeddedWire(OpenAiWire):
     """OpenAI's dialect as the worker speaks it."""
-
-    dialect = Dialect.EMBEDDED
 
     def __init__(self, *, context_tokens: int) -> None:
         super().__init__(max_tokens_field="max_tokens")
         self._context_tokens = context_tokens
 
     def encode(self, call: ModelCall) -> bytes:
-        refuse_unknown(call.body, known=_KNOWN | _HINTS, harmless=_HARMLESS)
+        call = translated(call, Dialect.OPENAI)
+        refuse_unknown(call.body, known=_KNOWN | _HINTS, harmless=HARMLESS)
         body = {name: value for name, value in call.body.items() if name in _KNOWN}
         # Small models wander at any other temperature.
         body.setdefault("temperature", b"0")
@@ -190,22 +177,43 @@ class EmbeddedProvider:
     async def models(self) -> Sequence[str]:
         return tuple(self._config.models) or (self._alias(),)
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Return a vector for each of ``texts``; what is too long for the model is cut.
+    async def embed(self, call: EmbeddingCall, *, api_key: str | None = None) -> EmbeddingAnswer:
+        """Return vectors of length 1; what is too long for the model is cut.
 
-        Raises :exc:`UpstreamUnavailable` when the model cannot run here.
+        As :meth:`~appliance.providers.base.EmbeddingProvider.embed`; raises
+        :exc:`UpstreamUnavailable` when the model cannot run here.
         """
-        vectors: list[tuple[float, ...]] = []
-        tokens = 0
+        refuse_tokens(call, "the embedded model")
+        self._check_embedding_model(call.model)
+        answers: list[EmbeddingAnswer] = []
         with self._losses():
             async with self._embedding.use() as address:
                 link = self._link(address)
-                for start in range(0, len(texts), _TEXTS_AT_ONCE):
-                    part = [_shortened(text) for text in texts[start : start + _TEXTS_AT_ONCE]]
-                    found = await _embed(link, part)
-                    vectors += [tuple(each.embedding) for each in found.data]
-                    tokens += found.usage.prompt_tokens
-        return Embeddings(self._embedding_alias(), tuple(vectors), tokens)
+                for start in range(0, len(call.texts), _TEXTS_AT_ONCE):
+                    texts = [_shortened(t) for t in call.texts[start : start + _TEXTS_AT_ONCE]]
+                    answers.append(await _embed(link, texts))
+                    self._check_dimensions(answers[-1], call)
+        answer = replace(joined(answers), model=self._embedding_alias())
+        return answer if call.dimensions is None else shortened(answer, call.dimensions)
+
+    def _check_embedding_model(self, model: str) -> None:
+        alias = self._embedding_alias()
+        if model != alias:
+            raise EmbeddingRefused.at(
+                "model", f"{model[:80]!r} makes no embeddings", f"name {self.name}/{alias}"
+            )
+
+    def _check_dimensions(self, answer: EmbeddingAnswer, call: EmbeddingCall) -> None:
+        wanted, most = call.dimensions, answer.dimensions
+        if wanted is None or wanted == most:
+            return
+        alias = self._embedding_alias()
+        if not _CUTTABLE.search(alias):
+            raise EmbeddingRefused.at(
+                "dimensions", f"{alias} makes vectors of {most} numbers only", "leave it out"
+            )
+        if wanted > most:
+            raise EmbeddingRefused.at("dimensions", f"{alias} makes at most {most} numbers")
 
     async def aclose(self) -> None:
         for kind in list(self._links):
@@ -213,6 +221,10 @@ class EmbeddedProvider:
 
     @asynccontextmanager
     async def _open(self, call: ModelCall) -> AsyncIterator[Reply]:
+        if call.model == self._embedding_alias() != self._alias():
+            raise InvalidRequest.at(
+                "model", f"{call.model} makes embeddings only", f"name {self.name}/{self._alias()}"
+            )
         with self._losses():
             async with (
                 self._line.turn(patience=self._config.request_timeout),
@@ -298,8 +310,7 @@ class EmbeddedProvider:
         return weights.CHAT_MODEL if path is None else Path(path).stem
 
     def _embedding_alias(self) -> str:
-        path = self._config.embedding_model_path
-        return weights.EMBEDDING_MODEL if path is None else Path(path).stem
+        return weights.embedding_model(self._config.embedding_model_path)
 
     def _threads(self) -> int:
         # llama.cpp's threads wait for each other busily: one core stays free.
@@ -335,35 +346,19 @@ class _Line:
             self._turn.release()
 
 
-class _Vector(msgspec.Struct):
-    embedding: list[float]
-
-
-class _Tokens(msgspec.Struct):
-    prompt_tokens: int
-
-
-class _Vectors(msgspec.Struct):
-    data: list[_Vector]
-    usage: _Tokens
-
-
-async def _embed(link: HttpProvider, texts: Sequence[str]) -> _Vectors:
+async def _embed(link: HttpProvider, texts: Sequence[str]) -> EmbeddingAnswer:
     """Embed ``texts``; one that is too long fails all, so it is looked for and cut."""
-    body = msgspec.json.encode({"input": texts})
+    call = EmbeddingCall(model="", texts=texts)
     try:
-        answer = await link.post("/embeddings", body, limit=_LARGEST_VECTORS)
-    except (UpstreamFailed, UpstreamRefused) as failure:
+        return await link.embed(call)
+    except (UpstreamFailed, UpstreamRefused, ContextExceeded) as failure:
         if isinstance(failure.__cause__, _LOSSES):
             raise
         if len(texts) > 1:
-            parts = [await _embed(link, [text]) for text in texts]
-            tokens = sum(part.usage.prompt_tokens for part in parts)
-            return _Vectors([part.data[0] for part in parts], _Tokens(tokens))
+            return joined([await _embed(link, [text]) for text in texts])
         if len(texts[0]) <= _SHORTEST_CUT:
             raise
         return await _embed(link, [texts[0][: len(texts[0]) * 3 // 4]])
-    return msgspec.json.decode(answer, type=_Vectors)
 
 
 def _shortened(text: str) -> str:

@@ -11,8 +11,10 @@ from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
 from appliance.dialling import DialFailed
+from appliance.model.embeddings import EmbeddingCall
 from appliance.model.errors import (
     ContextTooLong,
+    InvalidRequest,
     Kind,
     ProviderFailure,
     UpstreamFailed,
@@ -28,7 +30,10 @@ from appliance.providers.connections import (
 )
 
 __all__ = [
+    "KEY_TROUBLE",
+    "AccountSpent",
     "ContextExceeded",
+    "KeyRefused",
     "ProviderFailure",
     "UpstreamFailed",
     "UpstreamRateLimited",
@@ -37,6 +42,7 @@ __all__ = [
     "UpstreamUnavailable",
     "connection_failure",
     "refusal",
+    "refuse_tokens",
     "reported_failure",
     "retry_after",
     "sanitise",
@@ -89,12 +95,38 @@ class ContextExceeded(ProviderFailure, ContextTooLong):
     retryable = False
 
 
+class EmbeddingRefused(ProviderFailure, InvalidRequest):
+    """This provider cannot embed what is asked in this way; the next in a chain may."""
+
+
 class UpstreamRateLimited(ProviderFailure):
     """The provider asks us to wait."""
 
     code = "rate-limit-exceeded"
     title = "The model provider limits the rate"
     kind = Kind.LIMITED
+
+
+class KeyRefused(UpstreamFailed):
+    """The provider does not know the key, or the key may not do this."""
+
+
+class AccountSpent(UpstreamUnavailable):
+    """The account that the key belongs to has nothing left."""
+
+
+# What another key of the same provider may not meet.
+KEY_TROUBLE = (KeyRefused, AccountSpent, UpstreamRateLimited)
+
+
+def refuse_tokens(call: EmbeddingCall, who: str) -> None:
+    """Raise :exc:`EmbeddingRefused` if ``call`` gives tokens: each model has its own."""
+    if call.tokens:
+        raise EmbeddingRefused.at(
+            "input",
+            f"{who} embeds texts, not token arrays",
+            "send strings; with LangChain set check_embedding_ctx_length=False",
+        )
 
 
 def refusal(
@@ -111,9 +143,9 @@ def refusal(
     if status in _REFUSED:
         return _fault(provider, status, error)
     if status in {401, 403}:
-        return UpstreamFailed(f"{provider} does not accept the API key it was given ({status})")
+        return KeyRefused(f"{provider} does not accept the API key it was given ({status})")
     if status == 402 or _names(error) & _QUOTA_CODES:
-        return UpstreamUnavailable(f"the account at {provider} has no quota left ({status})")
+        return AccountSpent(f"the account at {provider} has no quota left ({status})")
     if status == 429:
         return UpstreamRateLimited(f"{provider} limits the rate of requests", retry_after=wait)
     if status in {408, 504}:
@@ -174,7 +206,7 @@ def _fault(provider: str, status: int, error: ErrorBody) -> ProviderFailure:
     if _is_context(error):
         return _context(provider, error)
     if _names(error) & _QUOTA_CODES:
-        return UpstreamUnavailable(f"the account at {provider} has no quota left ({status})")
+        return AccountSpent(f"the account at {provider} has no quota left ({status})")
     said = sanitise(error.message) or "it did not say why"
     return UpstreamRefused(
         f"{provider} refused the request: {said}",

@@ -5,10 +5,11 @@ says, and how the answer is read. Everything else is here once.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,17 +17,26 @@ import trio
 
 import appliance
 from appliance.model.calls import Dialect, ModelCall, Timeouts
-from appliance.model.errors import ConfigInvalid, ProviderFailure, UpstreamFailed
+from appliance.model.embeddings import EmbeddingAnswer, EmbeddingCall
+from appliance.model.errors import ConfigInvalid, InvalidRequest, ProviderFailure, UpstreamFailed
 from appliance.model.ids import REQUEST_ID
 from appliance.protocols.answers import WholeAnswer
+from appliance.protocols.embeddings import largest_answer
+from appliance.protocols.json_body import INLINE_BYTES
 from appliance.providers.base import LARGEST_ANSWER, Reply
 from appliance.providers.connections import ConnectionPool, Response
-from appliance.providers.errors import CONNECTION_TROUBLE, connection_failure, refusal
+from appliance.providers.errors import (
+    CONNECTION_TROUBLE,
+    EmbeddingRefused,
+    connection_failure,
+    refusal,
+)
 from appliance.providers.replies import Context, StreamedReply, WholeReply
 
 Clock = Callable[[], datetime]
 
 _LARGEST_REFUSAL = 64 * 1024
+_INLINE_ANSWER = 128 * 1024  # bytes; more is read in a thread, a vector at a time
 _REFUSAL_PATIENCE = 10.0
 _LARGEST_LIST = 4 * 1024 * 1024
 _LIST_PATIENCE = 10.0
@@ -61,6 +71,19 @@ class Wire(Protocol):
 
     def read_models(self, body: bytes) -> Sequence[str]:
         """The ids in the answer to ``models_path``; raise :exc:`ValueError` for nonsense."""
+
+
+@runtime_checkable
+class EmbeddingWire(Protocol):
+    """What a dialect that has embeddings adds to :class:`Wire`."""
+
+    embeddings_path: str  # below the base URL
+
+    def encode_embeddings(self, call: EmbeddingCall) -> bytes:
+        """The request's body; raise :exc:`EmbeddingRefused` for what cannot be said."""
+
+    def read_embeddings(self, text: bytes, call: EmbeddingCall) -> EmbeddingAnswer:
+        """The answer to ``call``; raise :exc:`AnswerFailed` for what is none."""
 
 
 class HttpProvider:
@@ -101,16 +124,19 @@ class HttpProvider:
 
     async def ask(self, call: ModelCall, api_key: str | None) -> StreamedReply | WholeReply:
         """Send ``call`` and return the reply once it begins (see ``Provider.open``)."""
-        head = self._head if api_key is None else self._request_head(api_key)
+        own = call.headers if call.dialect is self.dialect else None
+        head = self._head
+        if api_key is not None or own:
+            head = self._request_head(api_key or self._api_key, own=own)
         if REQUEST_ID.fullmatch(call.request_id):
             head += b"X-Request-Id: %s\r\n" % call.request_id.encode("ascii")
         timeouts = call.timeouts
         if timeouts is None:
-            response = await self._send(head, self._wire.encode(call))
+            response = await self._send(head, await self._encoded(call))
         else:
             began = trio.current_time()
             response = await self._send(
-                head, self._wire.encode(call), patience=self._until_head(call, timeouts)
+                head, await self._encoded(call), patience=self._until_head(call, timeouts)
             )
         try:
             reply = await self._reply(call, response)
@@ -118,25 +144,87 @@ class HttpProvider:
                 # A provider that says 200 and then thinks is not to be waited for either.
                 left = began + timeouts.first_token - trio.current_time()
                 await reply.prime(patience=max(0.0, left))
-            return reply
         except CONNECTION_TROUBLE as exc:
             response.release()
             raise connection_failure(self.name, exc) from exc
         except BaseException:
             response.release()
             raise
+        return reply
 
-    async def post(self, path: str, body: bytes, *, limit: int) -> bytes:
+    async def _encoded(self, call: ModelCall) -> bytes:
+        """The body; a large one that has to be translated is not to hold up everybody else."""
+        is_own = call.dialect is self._wire.dialect
+        if is_own or sum(map(len, call.body.values())) <= INLINE_BYTES:
+            return self._wire.encode(call)
+        return await trio.to_thread.run_sync(self._wire.encode, call)
+
+    async def post(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        limit: int,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         """Send a request that is no chat and return the body of a good answer.
 
-        ``path`` is below the base URL; ``limit`` bounds the answer in bytes.
-        Raises :exc:`ProviderFailure`.
+        ``path`` is below the base URL; ``limit`` bounds the answer in bytes;
+        ``headers`` come in place of those of the same name. Raises
+        :exc:`ProviderFailure`.
         """
-        response = await self._send(self._request_head(self._api_key, path=path), body)
+        head = self._request_head(api_key or self._api_key, path=path, own=headers)
+        text, _ = await self._exchange(head, body, limit=limit)
+        return text
+
+    async def embed(self, call: EmbeddingCall, *, api_key: str | None = None) -> EmbeddingAnswer:
+        """As :meth:`EmbeddingProvider.embed`."""
+        wire = self._wire
+        if not isinstance(wire, EmbeddingWire):
+            raise EmbeddingRefused.at(
+                "model",
+                f"{self.name} has no embeddings",
+                "name a model of a provider that makes them, or set models.embedding",
+            )
+        key = self._api_key if api_key is None else api_key
+        head = self._request_head(key, path=wire.embeddings_path)
+        if REQUEST_ID.fullmatch(call.request_id):
+            head += b"X-Request-Id: %s\r\n" % call.request_id.encode("ascii")
+        body = wire.encode_embeddings(call)
+        text, request_id = await self._exchange(
+            head, body, limit=largest_answer(call), patience=call.patience
+        )
+        try:
+            if len(text) < _INLINE_ANSWER:
+                answer = wire.read_embeddings(text, call)
+            else:
+                answer = await trio.to_thread.run_sync(wire.read_embeddings, text, call)
+        except CONNECTION_TROUBLE as exc:
+            raise connection_failure(self.name, exc) from exc
+        self._check_dimensions(answer, call)
+        return replace(answer, provider_request_id=request_id)
+
+    def _check_dimensions(self, answer: EmbeddingAnswer, call: EmbeddingCall) -> None:
+        """Shorter vectors than asked for are another answer, and so are longer ones."""
+        if call.dimensions not in {None, answer.dimensions}:
+            raise EmbeddingRefused.at(
+                "dimensions",
+                f"{self.name} answered with {answer.dimensions} numbers for each input",
+                "leave it out: the model has one size only",
+            )
+
+    async def _exchange(
+        self, head: bytes, body: bytes, *, limit: int, patience: float | None = None
+    ) -> tuple[bytes, str | None]:
+        """Send a request; return a good answer's body and what the provider calls the request."""
+        patience = patience or self._request_timeout
+        response = await self._send(head, body, patience=patience)
         try:
             if not 200 <= response.status < 300:
                 raise await self._refusal(response)
-            return await response.read_all(limit=limit, patience=self._request_timeout)
+            text = await response.read_all(limit=limit, patience=patience)
+            return text, _request_id(response)
         except CONNECTION_TROUBLE as exc:
             raise connection_failure(self.name, exc) from exc
         finally:
@@ -215,7 +303,6 @@ class HttpProvider:
 
     def _fixed_headers(self, host: str, headers: Mapping[str, str]) -> str:
         lines = [f"Host: {host}", f"User-Agent: openclawmu/{appliance.__version__}"]
-        lines += [f"{name}: {value}" for name, value in self._wire.headers]
         for name, value in headers.items():
             field = f"providers.{self.name}.headers.{name}"
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
@@ -224,10 +311,16 @@ class HttpProvider:
         return "\r\n".join(lines)
 
     def _request_head(
-        self, api_key: str | None, *, method: str = "POST", path: str | None = None
+        self,
+        api_key: str | None,
+        *,
+        method: str = "POST",
+        path: str | None = None,
+        own: Mapping[str, str] | None = None,
     ) -> bytes:
+        """``own`` headers of a call come in place of the dialect's of the same name."""
         target = self._path + (self._wire.chat_path if path is None else path)
-        lines = [f"{method} {target} HTTP/1.1", self._fixed]
+        lines = [f"{method} {target} HTTP/1.1", self._fixed, *self._dialect_headers(own or {})]
         if api_key:
             if not _KEY.fullmatch(api_key):
                 field = f"providers.{self.name}.api_key"
@@ -237,6 +330,17 @@ class HttpProvider:
             lines.append("Content-Type: application/json")
         lines.append("Accept: application/json, text/event-stream, application/x-ndjson")
         return ("\r\n".join(lines) + "\r\n").encode("ascii")
+
+    def _dialect_headers(self, own: Mapping[str, str]) -> Iterator[str]:
+        named = {name.lower() for name in own}
+        for name, value in self._wire.headers:
+            if name.lower() not in named:
+                yield f"{name}: {value}"
+        for name, value in own.items():
+            # They come from a stranger: a line's end in one would begin another.
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise InvalidRequest.at(name, "is not a header", "use one line of printable ASCII")
+            yield f"{name}: {value}"
 
 
 class _Opening:

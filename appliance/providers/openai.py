@@ -9,10 +9,11 @@ from appliance.protocols.openai_chat import MaxTokensField, encode_request
 from appliance.protocols.translation import translated
 from appliance.providers.connections import Response
 from appliance.providers.http_provider import listed_ids
+from appliance.providers.openai_embeddings import OpenAiEmbeddings
 from appliance.providers.replies import Context, RelayedReply
 
 
-class OpenAiWire:
+class OpenAiWire(OpenAiEmbeddings):
     dialect = Dialect.OPENAI
     chat_path = "/chat/completions"
     models_path = "/models"

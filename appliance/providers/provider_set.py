@@ -1,7 +1,7 @@
 """The providers of the gateway's config, rebuilt as it changes."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Protocol
 import trio
 
 from appliance.config.schema import GatewayConfig, ProviderConfig
+from appliance.providers.api_keys import ApiKey
 from appliance.providers.base import Provider
 from appliance.providers.building import build_http_provider
 from appliance.providers.embedded import EmbeddedProvider
@@ -31,7 +32,7 @@ class BuildEmbedded(Protocol):
 @dataclass(slots=True)
 class _Built:
     config: ProviderConfig
-    secret: str | None
+    keys: tuple[ApiKey, ...]
     provider: Provider
     scope: trio.CancelScope | None = None  # of an embedded provider's own task
 
@@ -57,6 +58,11 @@ class ProviderSet:
 
     def current(self) -> Mapping[str, Provider]:
         return self._providers
+
+    def keys(self, name: str) -> Sequence[ApiKey]:
+        """The gateway's keys for a provider; empty for one that has none, or is none of ours."""
+        built = self._built.get(name)
+        return () if built is None else built.keys
 
     def check(self, config: GatewayConfig) -> None:
         """Raise :exc:`ConfigInvalid` if ``config`` names a provider that cannot be built."""
@@ -100,17 +106,26 @@ class ProviderSet:
         }
 
     def _build(self, name: str, section: ProviderConfig, before: _Built | None) -> _Built:
-        secret = None
-        if section.api_key is not None:
-            secret = self._resolve(section.api_key, key=f"providers.{name}.api_key")
-        if before is not None and before.config == section and before.secret == secret:
+        keys = self._resolved(name, section)
+        if before is not None and before.config == section and before.keys == keys:
             return before
+        secret = keys[0].secret if keys else None
         provider: Provider
         if section.dialect == "embedded":
             provider = self._build_embedded(name, section)
         else:
             provider = build_http_provider(name, section, api_key=secret, clock=self._clock)
-        return _Built(section, secret, provider)
+        return _Built(section, keys, provider)
+
+    def _resolved(self, name: str, section: ProviderConfig) -> tuple[ApiKey, ...]:
+        path = f"providers.{name}"
+        keys = []
+        if section.api_key is not None:
+            keys.append(ApiKey(self._resolve(section.api_key, key=f"{path}.api_key")))
+        for index, each in enumerate(section.api_keys):
+            secret = self._resolve(each.key, key=f"{path}.api_keys[{index}].key")
+            keys.append(ApiKey(secret, each.weight))
+        return tuple(keys)
 
     def _start(self, built: _Built) -> None:
         if self._nursery is not None and isinstance(built.provider, EmbeddedProvider):

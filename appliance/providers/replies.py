@@ -183,7 +183,8 @@ class WholeReply:
         yield self._answer.deltas()
 
     async def whole(self, writer: AnswerWriter) -> bytes:
-        if writer.dialect is self._dialect:
+        # A response's ids and what is kept of it are ours, whoever has answered.
+        if writer.dialect is self._dialect and writer.dialect is not Dialect.RESPONSES:
             return self._answer.text
         writer.collect(self._answer.deltas())
         return writer.whole(self._context.model, self.usage)

@@ -53,6 +53,11 @@ def find_weights(
     return Weights(file_name, None) if frozen_weights.carried(file_name) else None
 
 
+def embedding_model(configured: str | None) -> str:
+    """What the embedding model is called whose file the config names, or names none."""
+    return EMBEDDING_MODEL if configured is None else Path(configured).stem
+
+
 def _folders(environ: Mapping[str, str]) -> list[Path]:
     named = environ.get(FOLDER_VARIABLE)
     beside_the_source = Path(appliance.__file__).resolve().parents[1] / "models"

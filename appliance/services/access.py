@@ -134,7 +134,15 @@ class Access:
 
     def _caller(self, grant: Grant, request_id: str, ip: str) -> Caller:
         self._accept(grant)
-        return Caller(ActorKind.TENANT, grant.token_id, grant.tenant, grant.scopes, request_id, ip)
+        return Caller(
+            ActorKind.TENANT,
+            grant.token_id,
+            grant.tenant,
+            grant.scopes,
+            request_id,
+            ip,
+            models=grant.models,
+        )
 
     def _accept(self, grant: Grant) -> None:
         now = self._clock()

@@ -1,5 +1,6 @@
 """How much a tenant may use in a day or a month, in tokens and in money."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -85,6 +86,31 @@ def budgets(quotas: Quotas, *, prefix: str = "") -> tuple[Budget, ...]:
         for key, limit in limits
         if limit is not None
     )
+
+
+def tightest(held: Sequence[tuple[Budget, Tally]]) -> tuple[Budget, Tally] | None:
+    """The budget that leaves least, None if none is set."""
+    return min(held, key=lambda each: each[0].left(each[1]), default=None)
+
+
+def budget_headers(held: Sequence[tuple[Budget, Tally]], now_ns: int) -> dict[str, str]:
+    """``x-openclaw-budget-{limit,remaining,reset}-{tokens,cost}``.
+
+    Of each kind the budget that leaves least, of the day's and the month's.
+    ``reset`` is in seconds, as the rates' are.
+    """
+    headers: dict[str, str] = {}
+    for kind in ("tokens", "cost"):
+        found = tightest([each for each in held if each[0].in_money == (kind == "cost")])
+        if found is None:
+            continue
+        budget, tally = found
+        left = max(0, budget.left(tally))
+        headers[f"x-openclaw-budget-limit-{kind}"] = str(render_limit(budget.key, budget.limit))
+        headers[f"x-openclaw-budget-remaining-{kind}"] = str(render_limit(budget.key, left))
+        reset = max(0, ceil((tally.period.end_ns - now_ns) / SECOND))
+        headers[f"x-openclaw-budget-reset-{kind}"] = f"{reset}s"
+    return headers
 
 
 def worst_cost(price: Price, *, input_tokens: int, output_tokens: int) -> int:

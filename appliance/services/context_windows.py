@@ -23,6 +23,8 @@ def context_window(config: GatewayConfig, model: str) -> int:
     models = config.models
     first = models.aliases.get(model, model)
     chain = models.failover.get(model) or models.failover.get(first) or []
+    if model in models.balance:
+        chain = [*(each.model for each in models.balance[model]), *chain]
     names = {*chain, first} if "/" in first else set(chain)
     return min((_window(config, name) for name in names), default=USUAL)
 

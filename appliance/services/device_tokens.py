@@ -118,7 +118,15 @@ def authenticated(
     if device is None or record is None or parent is None:
         return None
     tokens.note_use(parent, now)
-    caller = Caller(ActorKind.TENANT, parent.token_id, tenant, parent.scopes, request_id, ip)
+    caller = Caller(
+        ActorKind.TENANT,
+        parent.token_id,
+        tenant,
+        parent.scopes,
+        request_id,
+        ip,
+        models=parent.models,
+    )
     held = known(record.scopes)
     scopes = frozenset(scope for scope in grantable(caller) if covers(held, scope))
     return DeviceGrant(caller, device.device_id, role, scopes)

@@ -34,6 +34,7 @@ from appliance.services.budgets import (
     Budget,
     Tally,
     affordable_output,
+    budget_headers,
     budgets,
     worst_cost,
 )
@@ -224,6 +225,14 @@ class Meter:
         """``x-ratelimit-*`` for an answer; a rate without a limit has none."""
         now, limits = self._now(), self._limits
         return rate_headers(self._rates.requests(now, limits), self._rates.tokens(now, limits))
+
+    def budget_headers(self) -> dict[str, str]:
+        """``x-openclaw-budget-*`` for an answer; empty where no budget is set."""
+        if not self._budgets:
+            return {}
+        now = self._now()
+        self._turn_page(now)
+        return budget_headers([(each, self._tally(each)) for each in self._budgets], now)
 
     def soft_limits_reached(self) -> tuple[str, ...]:
         """The soft limits that are reached now, whoever was told of them."""

@@ -7,41 +7,33 @@ a failure, a client that left, a revoked token, a shutdown.
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from time import perf_counter
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import trio
 
-from appliance.config.schema import GatewayConfig
+from appliance.model.attempts import Trail
+from appliance.model.cache_use import CacheUse
 from appliance.model.callers import Caller
-from appliance.model.calls import ModelCall
-from appliance.model.errors import ProviderFailure, UpstreamUnavailable
 from appliance.model.money import FREE, Price
 from appliance.model.spending import Outcome, OutcomeStatus, Reservation, Settlement, SpendRequest
 from appliance.model.usage import TokenUsage
 from appliance.providers.base import Provider, Reply
+from appliance.services.asking import Asking
+from appliance.services.call_requests import AwakeTenant as AwakeTenant
+from appliance.services.call_requests import CallRequest as CallRequest
 from appliance.services.estimates import input_to_reserve
-from appliance.services.meter import Meter
-from appliance.services.routing import GATEWAY, Route, Router, Target
-
-
-class AwakeTenant(Protocol):
-    """What a model call needs of a running tenant."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def config(self) -> GatewayConfig: ...
-    @property
-    def meter(self) -> Meter: ...
-    def provider_key(self, provider: str) -> str | None:
-        """The tenant's own key for ``provider``, None to use the gateway's."""
-
-    def own_provider(self, provider: str) -> Provider | None:
-        """A provider that only this tenant has."""
+from appliance.services.guardrails.rules import Meetings, RuleBook, Rules
+from appliance.services.key_rings import KeyRings
+from appliance.services.response_cache import (
+    KeptAnswer,
+    KeptReply,
+    Place,
+    RecordingReply,
+    ResponseCache,
+)
+from appliance.services.routing import Route, Router, Target
 
 
 class CountCall(Protocol):
@@ -61,21 +53,6 @@ class CountCall(Protocol):
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class CallRequest:
-    """What is asked of a model, and under which name it is accounted."""
-
-    model: str  # as the caller named it: an alias or provider/model
-    body: Mapping[str, bytes]
-    stream: bool
-    prompt_bytes: int
-    output_limit: int | None  # tokens of one choice
-    choices: int = 1
-    kind: str = "chat"
-    session: str | None = None
-    agent: str | None = None
-
-
 @dataclass(slots=True)
 class OpenCall:
     """A call under way. ``settlement`` is there once the call has ended."""
@@ -88,6 +65,10 @@ class OpenCall:
     waited: float  # seconds until the provider's answer began; not ours to answer for
     settlement: Settlement | None = None
     tool_calls: int = 0  # that the model made, for the books
+    trail: Trail = field(default_factory=Trail)
+    cache: CacheUse = CacheUse.OFF
+    guarded: Sequence[tuple[str, str]] = ()  # rules that the request met, and what they did
+    cost_nano: int | None = None  # of the whole answer, be it of several calls; None: not known
 
 
 @dataclass(slots=True)
@@ -109,6 +90,15 @@ class _Progress:
         return None if self.asked else TokenUsage()
 
 
+@dataclass(slots=True)
+class _Care:
+    """What is done with a call besides asking; mostly nothing."""
+
+    rules: Rules | None = None
+    met: Meetings | None = None
+    place: Place | None = None  # where its answer is kept
+
+
 class ModelCalls:
     def __init__(
         self,
@@ -117,11 +107,16 @@ class ModelCalls:
         providers: Callable[[], Mapping[str, Provider]],
         price: Callable[[str, str], Price | None],
         count: CountCall,
+        keys: KeyRings,
+        cache: ResponseCache,
     ) -> None:
         self._router = router
+        self._asking = Asking(router=router, keys=keys, providers=providers)
         self._providers = providers
         self._price = price
         self._count = count
+        self._cache = cache
+        self._rules = RuleBook()
 
     @asynccontextmanager
     async def open(
@@ -132,10 +127,25 @@ class ModelCalls:
         After the block the settlement is in the books but not yet on disk;
         whoever acknowledges the answer awaits ``tenant.meter.durable()`` first.
 
-        Raises :exc:`ModelUnknown`, :exc:`RateLimited`, :exc:`QuotaExceeded` or
-        what the last provider failed with.
+        Raises :exc:`ModelUnknown`, :exc:`ModelForbidden`, :exc:`GuardrailBlocked`,
+        :exc:`RateLimited`, :exc:`QuotaExceeded` or what the last provider failed with.
         """
         route = self._router.resolve(request.model, tenant.config)
+        if caller.models:
+            caller.require_model(request.model, map(str, route.targets))
+        care = _Care()
+        rules = self._rules.find(tenant.config)
+        if rules is not None:
+            care.rules, care.met = rules, Meetings(tenant.id)
+            request = await rules.admit(request, care.met)
+        if tenant.config.defaults.response_cache.enabled:
+            digest = b"" if rules is None else rules.digest
+            care.place = self._cache.place(tenant, request, route, caller.cache, rules=digest)
+            kept = None if care.place is None else self._cache.find(tenant, care.place)
+            if kept is not None:
+                async with self._again(tenant, caller, request, route, kept) as again:
+                    yield again
+                return
         reservation = tenant.meter.reserve(
             SpendRequest(
                 request_id=caller.request_id,
@@ -145,6 +155,7 @@ class ModelCalls:
                 agent=request.agent,
                 token_id=caller.credential,
                 channel=None,
+                tags=caller.tags,
                 prompt_bytes=request.prompt_bytes,
                 output_limit=_times(request.output_limit, request.choices),
                 choices=request.choices,
@@ -155,11 +166,14 @@ class ModelCalls:
         call: OpenCall | None = None
         try:
             call = await self._ask(tenant, caller, request, route, reservation, progress)
+            recording = _dressed(call, care, tenant)
             try:
                 yield call
             finally:
                 await call.opening.__aexit__(None, None, None)
             progress.status = OutcomeStatus.OK
+            if recording is not None and care.place is not None:
+                self._cache.keep(tenant, care.place, recording)
         except trio.Cancelled:
             progress.status = OutcomeStatus.CANCELLED
             raise
@@ -167,21 +181,74 @@ class ModelCalls:
             outcome = _outcome(progress)
             if call is not None and call.tool_calls:
                 outcome = replace(outcome, tool_calls=call.tool_calls)
-            settlement = tenant.meter.settle(reservation, outcome)
-            if call is not None:
-                call.settlement = settlement
-            if settlement.soft_limits:
-                log.warning(
-                    "a soft limit is reached",
-                    extra={"tenant": tenant.id, "limits": ", ".join(settlement.soft_limits)},
-                )
-            self._count(
-                provider=self._label(outcome.provider),
-                outcome=outcome.status,
-                usage=settlement.usage,
-                cost_nano=settlement.cost_nano,
-                tenant=tenant.id,
+            self._settle(tenant, reservation, outcome, call)
+
+    @asynccontextmanager
+    async def _again(
+        self,
+        tenant: AwakeTenant,
+        caller: Caller,
+        request: CallRequest,
+        route: Route,
+        kept: KeptAnswer,
+    ) -> AsyncIterator[OpenCall]:
+        """An answer from before: it counts as a request, and costs nothing."""
+        reservation = tenant.meter.reserve(
+            SpendRequest(
+                request_id=caller.request_id,
+                kind="cache",
+                model=request.model,
+                session=request.session,
+                token_id=caller.credential,
+                prompt_bytes=0,
+                output_limit=0,
+                price=FREE,
+                tags=caller.tags,
             )
+        )
+        reply = KeptReply(kept)
+        opening: AbstractAsyncContextManager[Reply] = nullcontext(reply)
+        call = OpenCall(reservation, route, kept.target, reply, opening, 0.0, cache=CacheUse.HIT)
+        status = OutcomeStatus.FAILED
+        try:
+            yield call
+            status = OutcomeStatus.OK
+        except trio.Cancelled:
+            status = OutcomeStatus.CANCELLED
+            raise
+        finally:
+            outcome = Outcome(
+                status=status,
+                usage=TokenUsage(),
+                provider=kept.target.provider,
+                model=kept.target.model,
+                price=FREE,
+            )
+            self._settle(tenant, reservation, outcome, call)
+
+    def _settle(
+        self,
+        tenant: AwakeTenant,
+        reservation: Reservation,
+        outcome: Outcome,
+        call: OpenCall | None,
+    ) -> None:
+        settlement = tenant.meter.settle(reservation, outcome)
+        if call is not None:
+            call.settlement = settlement
+            call.cost_nano = settlement.cost_nano
+        if settlement.soft_limits:
+            log.warning(
+                "a soft limit is reached",
+                extra={"tenant": tenant.id, "limits": ", ".join(settlement.soft_limits)},
+            )
+        self._count(
+            provider=self._label(outcome.provider),
+            outcome=outcome.status,
+            usage=settlement.usage,
+            cost_nano=settlement.cost_nano,
+            tenant=tenant.id,
+        )
 
     async def _ask(
         self,
@@ -192,46 +259,29 @@ class ModelCalls:
         reservation: Reservation,
         progress: _Progress,
     ) -> OpenCall:
-        """Ask one target after the other until one answers."""
-        began = perf_counter()
-        targets = self._router.order(route, owner=partial(_owner, tenant))
-        failed: ProviderFailure | None = None
-        for number, target in enumerate(targets, start=1):
-            provider = tenant.own_provider(target.provider) or self._providers().get(
-                target.provider
-            )
-            if provider is None:
-                continue
-            key = tenant.provider_key(target.provider)
-            owner = _owner(tenant, target)
-            call = ModelCall(
-                model=target.model,
-                body=request.body,
-                stream=request.stream,
-                output_limit=_share(reservation.output_limit, request.choices)
-                or request.output_limit,
-                request_id=caller.request_id,
-            )
-            progress.target, progress.asked = target, True
-            progress.price = self._price_for(tenant, target)
-            opening = provider.open(call, api_key=key)
-            try:
-                reply = await opening.__aenter__()
-            except ProviderFailure as failure:
-                # Refused or unreachable: nothing was generated, nothing is owed.
-                progress.asked = False
-                self._router.note_failure(target, failure, owner=owner)
-                if number == len(targets) or not failure.retryable:
-                    raise
-                failed = failure
-            else:
-                self._router.note_success(target, owner=owner)
-                progress.reply = reply
-                waited = perf_counter() - began
-                return OpenCall(reservation, route, target, reply, opening, waited)
-        # Targets that were taken out of the config meanwhile were skipped.
-        raise failed or UpstreamUnavailable(
-            f"no provider of {request.model} is configured any more"
+        def asking(target: Target | None) -> None:
+            progress.asked = target is not None
+            if target is not None:
+                progress.target = target
+                progress.price = self._price_for(tenant, target)
+
+        begun = await self._asking.ask(
+            tenant,
+            request,
+            route,
+            output_limit=_share(reservation.output_limit, request.choices) or request.output_limit,
+            request_id=caller.request_id,
+            asking=asking,
+        )
+        progress.reply = begun.reply
+        return OpenCall(
+            reservation,
+            route,
+            begun.target,
+            begun.reply,
+            begun.opening,
+            begun.waited,
+            trail=begun.trail,
         )
 
     def _dearest(self, tenant: AwakeTenant, route: Route, prompt_bytes: int) -> Price | None:
@@ -255,10 +305,17 @@ class ModelCalls:
         return provider if not provider or provider in self._providers() else "own"
 
 
-def _owner(tenant: AwakeTenant, target: Target) -> str:
-    """Whose cool-down counts: what a tenant's own key meets says nothing about the others."""
-    own = tenant.own_provider(target.provider) is not None
-    return tenant.id if own or tenant.provider_key(target.provider) is not None else GATEWAY
+def _dressed(call: OpenCall, care: _Care, tenant: AwakeTenant) -> RecordingReply | None:
+    """Have the answer looked through, and noted, as ``care`` says."""
+    if care.rules is not None and care.met is not None:
+        call.reply = care.rules.guard(call.reply, call.target.model, care.met)
+        call.guarded = care.met.rules
+    if care.place is None:
+        return None
+    most = tenant.config.defaults.response_cache.max_bytes
+    recording = RecordingReply(call.reply, call.target, most_bytes=most)
+    call.reply, call.cache = recording, CacheUse.MISS
+    return recording
 
 
 def _ceiling(prices: Sequence[Price], prompt_tokens: int) -> Price:

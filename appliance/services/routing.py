@@ -1,9 +1,9 @@
 """Which provider answers for a model's name, and in what order others are tried.
 
 A name is an alias, a failover chain, or ``provider/model``. A provider that
-failed is tried last for a while: one second, doubled with each failure in a
-row, or what it asked for, at most five minutes. It is still tried when nobody
+failed is tried last for a while (see ``cooldowns``). It is still tried when nobody
 else is left; for a tenant's only provider that is better than an answer of ours.
+Behind a balanced name several targets take turns; then comes its chain.
 
 What a tenant's own key meets says nothing about the others, so cool-downs are
 kept for each owner of a key.
@@ -11,19 +11,19 @@ kept for each owner of a key.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import trio
 
 from appliance.config.schema import GatewayConfig, ModelsConfig
+from appliance.model.balancing import SmoothChoice
 from appliance.model.errors import Kind, ModelUnknown, ProviderFailure
 from appliance.model.spelling import nearest
 from appliance.providers.base import Provider
+from appliance.services.cooldowns import LONGEST_COOLDOWN as LONGEST_COOLDOWN
+from appliance.services.cooldowns import Cooldowns
 
-LONGEST_COOLDOWN = timedelta(minutes=5)
-_FIRST_COOLDOWN = timedelta(seconds=1)
-_MOST_DOUBLINGS = 9  # 512 s: past the longest
-_MOST_RECORDS = 10_000
+_MOST_TURNS = 2_000  # balanced routes whose turn is remembered
 _LIST_PATIENCE = 3.0  # seconds for all providers to tell their models
 _QUOTED = 80
 
@@ -49,24 +49,23 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The targets for a name, the preferred one first; never empty."""
+    """The targets for a name, the preferred one first; never empty.
+
+    The first ``len(weights)`` of them take turns; none: they are tried as they stand.
+    """
 
     name: str
     targets: tuple[Target, ...]
+    weights: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A name that may be asked for, and the provider behind it."""
+    """A name that may be asked for, the provider behind it, and all the models it leads to."""
 
     id: str
     owned_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Cooldown:
-    failures: int
-    until: datetime
+    leads_to: tuple[str, ...] = ()
 
 
 class Router:
@@ -77,12 +76,14 @@ class Router:
         clock: Callable[[], datetime],
     ) -> None:
         self._providers = providers
-        self._clock = clock
-        self._cooldowns: dict[tuple[str, str], _Cooldown] = {}
+        self._cooldowns: Cooldowns[tuple[str, str]] = Cooldowns(clock)
+        self._turns: dict[Route, SmoothChoice] = {}
 
     def resolve(self, name: str, config: GatewayConfig) -> Route:
         """Return where ``name`` leads; raise :exc:`ModelUnknown` if nowhere."""
         models = config.models
+        if name in models.balance:
+            return _balanced(name, config)
         first = models.aliases.get(name, name)
         chain = models.failover.get(name) or models.failover.get(first) or []
         # A name that is no alias leads nowhere itself; the chain stands alone then.
@@ -102,52 +103,48 @@ class Router:
 
         ``owner`` says whose key a target would be asked with.
         """
-        if not self._cooldowns or len(route.targets) == 1:
+        if len(route.targets) == 1:
             return route.targets
-        return sorted(
-            route.targets, key=lambda t: self.cooling(t.provider, owner=owner(t)) is not None
-        )
+        targets = route.targets
+        if route.weights:
+            targets = self._turn(route, owner)
+        if not len(self._cooldowns):
+            return targets
+        return sorted(targets, key=lambda t: self.cooling(t.provider, owner=owner(t)) is not None)
+
+    def _turn(self, route: Route, owner: Callable[[Target], str]) -> tuple[Target, ...]:
+        """The targets with the balanced ones in the order of this turn."""
+        turns = self._turns.get(route)
+        if turns is None:
+            if len(self._turns) >= _MOST_TURNS:
+                del self._turns[next(iter(self._turns))]
+            turns = self._turns[route] = SmoothChoice(route.weights)
+
+        def ready(number: int) -> bool:
+            target = route.targets[number]
+            return self.cooling(target.provider, owner=owner(target)) is None
+
+        order = turns.order(ready) if len(self._cooldowns) else turns.order()
+        return tuple(route.targets[n] for n in order) + route.targets[len(order) :]
 
     def cooling(self, provider: str, *, owner: str = GATEWAY) -> float | None:
         """Seconds until ``provider`` is tried in its turn again; None if it is now."""
-        cooldown = self._cooldowns.get((provider, owner))
-        if cooldown is None:
-            return None
-        left = cooldown.until - self._clock()
-        # More than any cool-down is long: the system's clock was set back.
-        if left <= timedelta() or left > LONGEST_COOLDOWN:
-            return None
-        return left.total_seconds()
+        return self._cooldowns.left((provider, owner)) if len(self._cooldowns) else None
 
     def note_failure(
         self, target: Target, failure: ProviderFailure, *, owner: str = GATEWAY
     ) -> None:
         """Remember that ``target`` did not answer; ``owner`` is the tenant whose key was used.
 
-        What is wrong with the request says nothing about the provider. Calls
-        that fail while it cools down already count as one failure: they were
-        all sent at the same time, or by somebody who asks for it.
+        What is wrong with the request says nothing about the provider.
         """
         if not failure.retryable or failure.kind is Kind.INVALID:
             return
-        key = (target.provider, owner)
-        already = self.cooling(target.provider, owner=owner) is not None
-        known = self._cooldowns.pop(key, None)
-        failures = 1 if known is None else known.failures + (not already)
-        if failure.retry_after is None:
-            wait = _FIRST_COOLDOWN * 2 ** min(failures - 1, _MOST_DOUBLINGS)
-        else:
-            wait = timedelta(seconds=failure.retry_after)
-        if len(self._cooldowns) >= _MOST_RECORDS:
-            del self._cooldowns[next(iter(self._cooldowns))]  # the one least recently failed
-        until = self._clock() + min(wait, LONGEST_COOLDOWN)
-        if already and known is not None:
-            until = max(until, known.until)
-        self._cooldowns[key] = _Cooldown(failures, until)
+        self._cooldowns.note_failure((target.provider, owner), asked=failure.retry_after)
 
     def note_success(self, target: Target, *, owner: str = GATEWAY) -> None:
-        if self._cooldowns:
-            self._cooldowns.pop((target.provider, owner), None)
+        if len(self._cooldowns):
+            self._cooldowns.note_success((target.provider, owner))
 
     async def catalogue(self, config: GatewayConfig) -> Sequence[CatalogueEntry]:
         """The names a caller may use, aliases first, without what a slow provider offers."""
@@ -161,20 +158,47 @@ class Router:
                 for name, provider in self._providers().items():
                     if name in config.providers:
                         nursery.start_soon(ask, name, provider)
-        owners = {name: self._owner(name, config) for name in _shortcuts(config.models)}
+        entries: dict[str, CatalogueEntry] = {}
+        for name in _shortcuts(config.models):
+            if targets := self.targets(name, config):
+                leads_to = tuple(map(str, targets))
+                entries[name] = CatalogueEntry(name, targets[0].provider, leads_to)
         for owner in sorted(listed):
-            owners |= {f"{owner}/{model}": owner for model in listed[owner]}
-        return [CatalogueEntry(id, owner) for id, owner in owners.items() if owner is not None]  # noqa: A001 - its name on the wire
+            for model in listed[owner]:
+                entries[f"{owner}/{model}"] = CatalogueEntry(f"{owner}/{model}", owner)
+        return list(entries.values())
 
-    def _owner(self, name: str, config: GatewayConfig) -> str | None:
+    def behind_agent(self, agent: str, config: GatewayConfig) -> tuple[str, ...]:
+        """All the models that may answer for an agent."""
+        settings = config.defaults.agents.get(agent)
+        model = (settings and settings.model) or config.models.default
+        return () if model is None else tuple(map(str, self.targets(model, config)))
+
+    def targets(self, name: str, config: GatewayConfig) -> Sequence[Target]:
+        """Where ``name`` leads; nowhere for one of a provider that is not configured."""
         try:
-            return self.resolve(name, config).targets[0].provider
+            return self.resolve(name, config).targets
         except ModelUnknown:
-            return None  # an alias of a provider that is not configured
+            return ()
 
 
 def _shortcuts(models: ModelsConfig) -> Sequence[str]:
-    return sorted({*models.aliases, *models.failover})
+    return sorted({*models.aliases, *models.failover, *models.balance})
+
+
+def _balanced(name: str, config: GatewayConfig) -> Route:
+    """The route behind a balanced name: those who take turns, then the chain of that name."""
+    weights: dict[Target, int] = {}
+    for each in config.models.balance[name]:
+        target = Target.parse(each.model)
+        if target is not None and target.provider in config.providers:
+            weights[target] = weights.get(target, 0) + each.weight
+    chain = map(Target.parse, config.models.failover.get(name, ()))
+    others = (t for t in chain if t is not None and t.provider in config.providers)
+    targets = tuple(dict.fromkeys((*weights, *others)))
+    if not targets:
+        raise ModelUnknown(_unknown(name, config))
+    return Route(name, targets, tuple(weights.values()))
 
 
 def _unknown(name: str, config: GatewayConfig) -> str:

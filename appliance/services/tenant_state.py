@@ -18,6 +18,7 @@ from appliance.services.node_invokes import NodeInvokes
 from appliance.services.node_queues import NodeQueues
 from appliance.services.presence_beacons import Beacons
 from appliance.services.processes import ProcessTable
+from appliance.services.responses.book import ResponseBook
 from appliance.services.terminals.book import TerminalBook
 from appliance.services.turns.prompt_files import PromptFiles
 from appliance.storage.paired import Paired
@@ -71,6 +72,7 @@ class TenantState:
         self.terminals = TerminalBook()
         self.invokes = NodeInvokes()
         self.node_queues = NodeQueues()
+        self.responses = ResponseBook()
 
         self.paired: Paired | None = None  # what ``devices.json`` holds, once it was read
         self.pairing = trio.Lock()  # whoever changes ``devices.json``

@@ -224,7 +224,8 @@ class TenantService:
         async with self._registry.changing(tenant_id) as record:
             now = self._clock()
             scopes = frozenset({Scope.FULL}) if caller.may(Scope.FULL) else caller.scopes
-            minted = rules.mint(tenant_id, label="rotated", scopes=scopes, now=now)
+            own = caller.models
+            minted = rules.mint(tenant_id, label="rotated", scopes=scopes, now=now, models=own)
             changed = rules.rotated(record, minted.token, now=now, grace=grace)
             ended = frozenset(t.id for t in record.tokens) - {t.id for t in changed.tokens}
             details = {"grace_seconds": int(grace.total_seconds()), "ended": sorted(ended)}
@@ -242,21 +243,23 @@ class TenantService:
         label: str = "",
         scopes: Iterable[Scope | str] = (Scope.FULL,),
         expires_in: timedelta | None = None,
+        models: Iterable[str] = (),
     ) -> MintedToken:
-        """Mint a token (admin; tenant ``manage``), never with more than the caller's own scopes."""
+        """Mint a token (admin; tenant ``manage``), never with more than the caller's own rights."""
         caller.require_access(tenant_id, Scope.MANAGE)
         wanted = rules.parse_scopes(scopes)
         rules.require_grantable(caller, wanted)
+        granted = rules.grantable_models(caller, models)
         label, life = rules.parse_label(label), rules.parse_life(expires_in)
         async with self._registry.changing(tenant_id) as record:
             now = self._clock()
-            minted = rules.mint(tenant_id, label=label, scopes=wanted, now=now, expires_in=life)
+            minted = rules.mint(
+                tenant_id, label=label, scopes=wanted, now=now, expires_in=life, models=granted
+            )
             changed = rules.with_token(record, minted.token, now=now)
-            details = {
-                "label": label,
-                "scopes": sorted(wanted),
-                "expires_at": minted.token.expires_at,
-            }
+            end = minted.token.expires_at
+            details: dict[str, object] = {"label": label, "scopes": sorted(wanted)}
+            details |= {"expires_at": end, **({"models": list(granted)} if granted else {})}
             target = minted.token.id
             async with self._acting(caller, "token.mint", tenant_id, target, details):
                 await self._registry.write(changed)

@@ -175,10 +175,17 @@ class TicketService:
                 now=now,
                 expires_at=expires_at,
                 parent=None if parent is None else parent.id,
+                models=issuer.models,
             )
             changed = rules.with_token(record, session, now=now)
             who = Caller(
-                ActorKind.TENANT, session.id, tenant, promise.scopes, request_id=request_id, ip=ip
+                ActorKind.TENANT,
+                session.id,
+                tenant,
+                promise.scopes,
+                request_id=request_id,
+                ip=ip,
+                models=issuer.models,
             )
             details = {"issued_by": issuer.credential, "issuer_kind": issuer.kind.value}
             async with self._audit.action(

@@ -19,13 +19,14 @@ class Grant:
     directory under a second name.
     """
 
-    __slots__ = ("expires_at", "key", "last_used_at", "scopes", "tenant", "token_id")
+    __slots__ = ("expires_at", "key", "last_used_at", "models", "scopes", "tenant", "token_id")
 
     def __init__(self, tenant: str, token: TokenRecord, scopes: frozenset[Scope]) -> None:
         self.key = tenant.encode() + token.digest
         self.tenant = tenant
         self.token_id = token.id
         self.scopes = scopes
+        self.models = token.models
         self.expires_at = token.expires_at
         self.last_used_at = token.last_used_at
 

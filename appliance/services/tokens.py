@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from appliance.model.callers import Caller
 from appliance.model.errors import InvalidRequest, NotFound, ScopeMissing
 from appliance.model.ids import new_id
+from appliance.model.model_patterns import is_within, parse_patterns
 from appliance.model.tenants import TenantRecord
 from appliance.model.tokens import Scope, TenantToken, TokenRecord
 
@@ -39,6 +40,7 @@ def mint(
     scopes: frozenset[Scope],
     now: datetime,
     expires_in: timedelta | None = None,
+    models: tuple[str, ...] = (),
 ) -> MintedToken:
     secret = TenantToken.generate(tenant)
     token = TokenRecord(
@@ -48,6 +50,7 @@ def mint(
         scopes=scopes,
         created_at=now,
         expires_at=None if expires_in is None else now + expires_in,
+        models=models,
     )
     return MintedToken(token, secret.text)
 
@@ -59,6 +62,7 @@ def open_session(
     now: datetime,
     expires_at: datetime,
     parent: str | None,
+    models: tuple[str, ...] = (),
 ) -> TokenRecord:
     """The record of a browser session.
 
@@ -73,6 +77,7 @@ def open_session(
         created_at=now,
         expires_at=expires_at,
         parent=parent,
+        models=models,
     )
 
 
@@ -147,6 +152,19 @@ def require_grantable(caller: Caller, scopes: frozenset[Scope]) -> None:
     missing = sorted(scope for scope in scopes if not caller.may(scope))
     if missing:
         raise ScopeMissing(f"the token cannot grant what it does not have: {', '.join(missing)}")
+
+
+def grantable_models(caller: Caller, models: Iterable[str]) -> tuple[str, ...]:
+    """Read what a new token is to be for; none is what the caller's own is for.
+
+    Raises :exc:`InvalidRequest`, and :exc:`ScopeMissing` for more than the caller's own.
+    """
+    wanted = parse_patterns(models)
+    if not caller.models:
+        return wanted
+    if not is_within(wanted, caller.models):
+        raise ScopeMissing("the token cannot grant models that it is not for itself")
+    return wanted or caller.models
 
 
 def parse_label(label: str, *, field: str = "label", longest: int = LONGEST_LABEL) -> str:

@@ -6,6 +6,7 @@ is the same to the byte. Calls still under way are not in it.
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,7 @@ from appliance.model.periods import SECOND, from_ns, to_ns
 from appliance.model.tokens import Scope
 from appliance.model.usage import TokenUsage
 from appliance.storage.paths import TenantRoot
-from appliance.storage.usage import Granularity, GroupBy, UsageRow, read_usage
+from appliance.storage.usage import Granularity, GroupBy, TagGroup, UsageRow, read_usage
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -44,6 +45,8 @@ CSV_COLUMNS = (
     "estimated_requests",
     "sandbox_cpu_ms",
 )
+_TAG = "tag:"
+_TAG_NAME = re.compile(r"[a-z0-9_.:-]{1,64}", re.ASCII)
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -83,7 +86,7 @@ class UsageTable:
     start: datetime
     end: datetime
     granularity: Granularity
-    group_by: GroupBy | None
+    group_by: GroupBy | TagGroup | None
     currency: str
     lines: tuple[UsageLine, ...]
     total: UsageSums
@@ -182,7 +185,7 @@ class _Span:
     start: datetime
     end: datetime
     granularity: Granularity
-    group_by: GroupBy | None
+    group_by: GroupBy | TagGroup | None
 
     @classmethod
     def of(cls, start: datetime, end: datetime, granularity: str, group_by: str | None) -> "_Span":
@@ -195,7 +198,7 @@ class _Span:
             start,
             end,
             _choice(Granularity, granularity, "granularity"),
-            None if group_by is None else _choice(GroupBy, group_by, "group_by"),
+            None if group_by is None else _group(group_by),
         )
 
 
@@ -205,6 +208,16 @@ def _choice(kind: type[Choice], text: str, field: str) -> Choice:
     except ValueError:
         known = ", ".join(kind)
         raise InvalidRequest.at(field, "is not a known one", f"use one of {known}") from None
+
+
+def _group(text: str) -> GroupBy | TagGroup:
+    """One of the columns, or ``tag:<name>``."""
+    if text.startswith(_TAG):
+        name = text.removeprefix(_TAG)
+        if _TAG_NAME.fullmatch(name) is None:
+            raise InvalidRequest.at("group_by", "names no tag", "write tag:name")
+        return TagGroup(name)
+    return _choice(GroupBy, text, "group_by")
 
 
 def _line(tenant: str, row: UsageRow) -> UsageLine:

@@ -28,7 +28,8 @@ from appliance.model.tokens import Scope, TokenRecord, parse_stored_digest, stor
 from appliance.storage.state import TENANTS, StateDirectory
 
 FILE = "tenant.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_WITH_MODELS = 2  # a release that knows no tokens for some models would let them ask any
 # The oldest release that may still read what we write, as its SCHEMA_VERSION.
 COMPAT_VERSION = 1
 _UNFINISHED = ".new-"  # no tenant id starts with a dot
@@ -46,6 +47,7 @@ class _Token(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: _Moment | None = None
     last_used_at: _Moment | None = None
     parent: str | None = None
+    models: list[str] = []
 
 
 class _StrictToken(_Token, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -179,6 +181,9 @@ def parse_record(data: bytes, *, tenant: str) -> TenantRecord:
 def render_record(record: TenantRecord, *, before: bytes = b"{}") -> bytes:
     """The file of ``record``, for people too; keys of a newer release in ``before`` are kept."""
     stored = msgspec.to_builtins(_stored(record))
+    for token in stored["tokens"]:
+        if not token["models"]:
+            del token["models"]
     stored.update(_from_newer_release(before))
     return msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n"
 
@@ -256,6 +261,7 @@ def _token(stored: _Token) -> TokenRecord:
         expires_at=_utc(stored.expires_at),
         last_used_at=_utc(stored.last_used_at),
         parent=stored.parent,
+        models=tuple(stored.models),
     )
 
 
@@ -264,7 +270,10 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 
 def _stored(record: TenantRecord) -> _Tenant:
+    version = _WITH_MODELS if any(token.models for token in record.tokens) else COMPAT_VERSION
     return _Tenant(
+        schema_version=version,
+        compat_version=version,
         id=record.id,
         name=record.name,
         created_at=record.created_at,
@@ -281,6 +290,7 @@ def _stored(record: TenantRecord) -> _Tenant:
                 expires_at=token.expires_at,
                 last_used_at=token.last_used_at,
                 parent=token.parent,
+                models=list(token.models),
             )
             for token in record.tokens
         ],

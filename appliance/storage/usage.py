@@ -1,5 +1,6 @@
 """Sums over the usage ledger, for reports."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
@@ -29,6 +30,18 @@ class GroupBy(StrEnum):
     KIND = "kind"
 
 
+@dataclass(frozen=True, slots=True)
+class TagGroup:
+    """By the value of one tag; calls without it are in the group ""."""
+
+    name: str
+
+    @property
+    def value(self) -> str:
+        """As it is asked for."""
+        return f"tag:{self.name}"
+
+
 _PERIODS = {
     Granularity.HOUR: "hour * 3600",
     Granularity.DAY: "hour / 24 * 86400",
@@ -43,6 +56,13 @@ _GROUPS = {
     GroupBy.SESSION: "coalesce(session, '')",
     GroupBy.KIND: "kind",
 }
+# A correction has the tags of what it corrects.
+_BY_TAG = """
+coalesce((
+    SELECT substr(value, :tag_length) FROM json_each(tags)
+    WHERE substr(value, 1, :tag_length - 1) = :tag LIMIT 1
+), '')
+"""
 _SUMS = """
     currency,
     count(*) FILTER (WHERE corrects IS NULL AND kind <> 'sandbox'),
@@ -81,7 +101,7 @@ async def read_usage(
     end_ns: int,
     *,
     granularity: Granularity,
-    group_by: GroupBy | None,
+    group_by: GroupBy | TagGroup | None,
 ) -> list[UsageRow]:
     """The sums of a tenant, oldest first; none if it has never spent.
 
@@ -91,8 +111,13 @@ async def read_usage(
     Raises :exc:`InvalidRequest` for more than ``MOST_ROWS`` rows and
     :exc:`TenantBroken` for a damaged ledger.
     """
-    query = f"{IN_PERIOD} SELECT {_PERIODS[granularity]}, {_GROUPS[group_by]}, {_SUMS}"
-    values = {"start": start_ns, "end": end_ns, "most": MOST_ROWS + 1}
+    values: dict[str, int | str] = {"start": start_ns, "end": end_ns, "most": MOST_ROWS + 1}
+    if isinstance(group_by, TagGroup):
+        group = _BY_TAG
+        values |= {"tag": f"{group_by.name}=", "tag_length": len(group_by.name) + 2}
+    else:
+        group = _GROUPS[group_by]
+    query = f"{IN_PERIOD} SELECT {_PERIODS[granularity]}, {group}, {_SUMS}"
 
     def read() -> list[UsageRow]:
         if not root.exists(FILE):
@@ -110,7 +135,7 @@ async def read_usage(
     return rows
 
 
-def _rows(connection: Connection, query: str, values: dict[str, int]) -> list[UsageRow]:
+def _rows(connection: Connection, query: str, values: dict[str, int | str]) -> list[UsageRow]:
     connection.execute("PRAGMA query_only = ON")
     # A tenant that sleeps since before the last upgrade has not got every column.
     cpu = "sum(sandbox_cpu_ms)" if check(connection, SCHEMA) >= _WITH_CPU else "0"

@@ -25,6 +25,7 @@ from appliance.services.turns.queue import TurnQueue
 from appliance.storage.credentials import CredentialStore, ProviderCredential, Vault
 from appliance.storage.ledger import LedgerStore
 from appliance.storage.paths import TenantRoot
+from appliance.storage.responses import ResponseStore
 from appliance.storage.sessions import SessionStore
 from appliance.tenants.runtime import Service
 
@@ -78,9 +79,12 @@ class TenantResources:
         self._sessions: SessionStore | None = None
         self._opening = trio.Lock()
         self._opened = trio.Event()
+        self._responses: ResponseStore | None = None
+        self._responses_opened = trio.Event()
         self.services: Mapping[str, Service] = {
             "ledger": _Tending(ledger.tend),
             "sessions": _Tending(self._tend_sessions),
+            "responses": _Tending(self._tend_responses),
             "mcp": _Tending(self.state.mcp.run),
         }
 
@@ -140,6 +144,20 @@ class TenantResources:
         await self._opened.wait()
         await (await self.sessions()).tend()
 
+    async def responses(self) -> ResponseStore:
+        """The store of responses and conversations, opened on first use."""
+        if self._responses is not None:
+            return self._responses
+        async with self._opening:
+            if self._responses is None:
+                self._responses = await ResponseStore.open(self.root, now=self._clock())
+                self._responses_opened.set()
+            return self._responses
+
+    async def _tend_responses(self) -> None:
+        await self._responses_opened.wait()
+        await (await self.responses()).tend()
+
     async def close(self) -> None:
         """Close all of it, whatever fails on the way. Not cancellable."""
         with trio.CancelScope(shield=True):
@@ -150,6 +168,8 @@ class TenantResources:
                 stack.push_async_callback(self._ledger.close)
                 if self._sessions is not None:
                     stack.push_async_callback(self._sessions.close)
+                if self._responses is not None:
+                    stack.push_async_callback(self._responses.close)
 
 
 class _Settings:

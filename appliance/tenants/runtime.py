@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from appliance.services.tenant_state import TenantState
     from appliance.services.turns.queue import TurnQueue
     from appliance.storage.paths import TenantRoot
+    from appliance.storage.responses import ResponseStore
     from appliance.storage.sessions import SessionStore
 
 T = TypeVar("T")
@@ -65,6 +66,7 @@ class Resources(Protocol):
     def provider_key(self, provider: str) -> str | None: ...
     def own_provider(self, provider: str) -> "Provider | None": ...
     async def sessions(self) -> "SessionStore": ...
+    async def responses(self) -> "ResponseStore": ...
     def refresh(self) -> None:
         """Read the record and the config again."""
 
@@ -147,6 +149,10 @@ class TenantRuntime:
     async def sessions(self) -> "SessionStore":
         """The session store, opened on first use."""
         return await self.resources.sessions()
+
+    async def responses(self) -> "ResponseStore":
+        """The store of responses and conversations, opened on first use."""
+        return await self.resources.responses()
 
     @property
     def is_idle(self) -> bool:

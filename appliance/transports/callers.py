@@ -8,7 +8,7 @@ trusted until :func:`identify` has handed it to the access service.
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Protocol
@@ -51,7 +51,8 @@ class Presented:
 
     ``bearer`` is None without an Authorization header and empty where there is
     one that cannot be used (another scheme, two of them): the difference
-    decides whether a cookie is looked at.
+    decides whether a cookie is looked at. ``api_key`` is read for the routes
+    that take one, see :meth:`with_api_key`; no other looks at it.
     """
 
     bearer: bytes | None
@@ -65,6 +66,17 @@ class Presented:
     host: str
     origin: str | None
     fetch_site: str | None
+    api_key: bytes | None = None
+
+    def with_api_key(self) -> "Presented":
+        """The same with the key of ``X-Api-Key`` as its bearer token.
+
+        An Authorization header that can be used wins: two that differ are one
+        credential too many, and that header is the one every route reads.
+        """
+        if self.bearer or self.api_key is None:
+            return self
+        return replace(self, bearer=self.api_key)
 
 
 _READ = frozenset(
@@ -77,6 +89,7 @@ _READ = frozenset(
         "origin",
         "sec-fetch-site",
         "via",
+        "x-api-key",
         "x-control-plane-token",
         "x-forwarded-for",
         "x-forwarded-proto",
@@ -109,6 +122,7 @@ def read_headers(headers: Headers) -> Presented:
         host=_text(found, b"host") or "",
         origin=_text(found, b"origin"),
         fetch_site=_text(found, b"sec-fetch-site"),
+        api_key=_only(found.get(b"x-api-key")),
     )
 
 

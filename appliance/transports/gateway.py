@@ -5,8 +5,9 @@ the doors check that the caller belongs to the tenant in the path.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from appliance.model.ids import is_tenant_id
 from appliance.transports.callers import ACCEPTED_AT, ROUTE_TENANT
@@ -18,10 +19,28 @@ Endpoint = Callable[[Scope, Any, Any], Awaitable[None]]
 _PREFIX = "/t/"
 
 
+class SocketEndpoint(Protocol):
+    async def __call__(self, scope: Scope, receive: Any, send: Any, /) -> None: ...
+    def shut_down(self) -> None:
+        """Let nobody in; connections end by themselves from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upgradable:
+    """An endpoint of one path that answers requests, and WebSockets too."""
+
+    http: Endpoint
+    websocket: SocketEndpoint
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        door = self.websocket if scope["type"] == "websocket" else self.http
+        await door(scope, receive, send)
+
+
 class Gateway:
     """Raw routes first (exact path, or a prefix that ends in ``/``), the framework for the rest.
 
-    Every WebSocket goes to ``websocket``, whatever its path.
+    Every WebSocket goes to ``websocket``, but for those at the path of an :class:`Upgradable`.
     """
 
     def __init__(
@@ -40,8 +59,16 @@ class Gateway:
         path: str = scope["path"]
         if path.startswith(_PREFIX):
             path = _strip_tenant(scope, path)
-        door = self._websocket if scope["type"] == "websocket" else self._door(path)
+        door = self._door(path)
+        if scope["type"] == "websocket" and not isinstance(door, Upgradable):
+            door = self._websocket
         await door(scope, receive, send)
+
+    def shut_down(self) -> None:
+        """Tell the WebSockets at the raw routes that the gateway stops."""
+        for door in self._exact.values():
+            if isinstance(door, Upgradable):
+                door.websocket.shut_down()
 
     def _door(self, path: str) -> Endpoint:
         door = self._exact.get(path)

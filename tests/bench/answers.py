@@ -54,6 +54,75 @@ ANSWER = json.dumps(
 ).encode()
 
 
+def _named_event(kind: str, **fields: object) -> bytes:
+    data = json.dumps({"type": kind, **fields}, separators=(",", ":"))
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+_MESSAGE: dict[str, object] = {
+    "id": "msg_bench",
+    "type": "message",
+    "role": "assistant",
+    "model": MODEL,
+    "content": [],
+    "stop_reason": None,
+    "stop_sequence": None,
+    "usage": {"input_tokens": 20, "output_tokens": 1},
+}
+_END = {"stop_reason": "end_turn", "stop_sequence": None}
+
+# The same words as Anthropic's API says them.
+MESSAGES_EVENTS: tuple[bytes, ...] = (
+    _named_event("message_start", message=_MESSAGE),
+    _named_event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+    *(
+        _named_event(
+            "content_block_delta",
+            index=0,
+            delta={"type": "text_delta", "text": f"w{number:03d} "},
+        )
+        for number in range(TOKENS)
+    ),
+    _named_event("content_block_stop", index=0),
+    _named_event("message_delta", delta=_END, usage={"output_tokens": TOKENS}),
+    _named_event("message_stop"),
+)
+MESSAGES_STREAM = b"".join(MESSAGES_EVENTS)
+MESSAGES_ANSWER = json.dumps(
+    {
+        **_MESSAGE,
+        **_END,
+        "content": [{"type": "text", "text": "The quick brown fox."}],
+        "usage": {"input_tokens": 20, "output_tokens": TOKENS},
+    },
+    separators=(",", ":"),
+).encode()
+
+
+def messages_body(model: str, *, stream: bool) -> bytes:
+    """What :func:`request_body` asks, in the words of Anthropic's API."""
+    asked = {
+        "model": model,
+        "max_tokens": 1000,
+        "system": "You are a terse assistant.",
+        "messages": [{"role": "user", "content": "Write a sentence about a fox."}],
+        "stream": stream,
+    }
+    return json.dumps(asked, separators=(",", ":")).encode()
+
+
+def responses_body(model: str, *, stream: bool) -> bytes:
+    """The same as a request for a response that nobody keeps."""
+    asked = {
+        "model": model,
+        "instructions": "You are a terse assistant.",
+        "input": "Write a sentence about a fox.",
+        "store": False,
+        "stream": stream,
+    }
+    return json.dumps(asked, separators=(",", ":")).encode()
+
+
 def request_body(model: str, *, stream: bool, marker: str = "") -> bytes:
     """A short chat request; ``marker`` lets an upstream tell whose it is."""
     asked: dict[str, object] = {

@@ -28,6 +28,8 @@ from tests.bench.upstream import JSON_PATH, STREAM_PATH
 from tests.bench.wire import AnswerReader, BadAnswer
 
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
 _READY_PATIENCE = 60.0  # seconds
 _STOP_PATIENCE = 25.0  # seconds; a drain may take 20
 _POLL = 0.005  # seconds between two looks at /readyz: the error of the start-up time
@@ -108,9 +110,13 @@ def config_text(upstreams: Upstreams) -> str:
         "sse": fixed + STREAM_PATH,
         "lockstep": f"http://127.0.0.1:{upstreams.lockstep}/v1",
     }
+    # The same answers in Anthropic's dialect, for what is translated.
+    messages = {f"{name}-messages": bases[name] for name in ("json", "sse")}
+    dialects = dict.fromkeys(bases, "openai") | dict.fromkeys(messages, "anthropic")
+    bases |= messages
     config = {
         "providers": {
-            name: {"dialect": "openai", "base_url": base, "api_key": "env:BENCH_KEY"}
+            name: {"dialect": dialects[name], "base_url": base, "api_key": "env:BENCH_KEY"}
             | {"models": [MODEL]}
             for name, base in bases.items()
         },

@@ -111,6 +111,7 @@ class _Slot:
         self.upstream = None
         self._sent = 0
         self.moved_at = perf_counter()
+        self.next_at: float | None = None  # when the next event is sent, if that has a time
         self.socket.sendall(self._request)
 
     def advance(self) -> None:
@@ -158,6 +159,7 @@ class Lockstep:
         self._slots: dict[int, _Slot] = {}
         self._by_number: list[_Slot] = []
         self._stopped = False
+        self._pause = 0.0
 
     def close(self) -> None:
         for upstream in self._upstreams.values():
@@ -176,13 +178,18 @@ class Lockstep:
         *,
         seconds: float,
         cpu_seconds: Callable[[], float] | None = None,
+        pause: float = 0.0,
     ) -> LockstepResult:
         """One stream after the other for each of ``requests``, all in parallel.
 
-        Counts for ``seconds``, then lets the streams under way end.
+        Counts for ``seconds``, then lets the streams under way end. With a
+        ``pause`` an event waits so many seconds after the one before it was
+        sent, as a model does. On the harness's own port there is no server
+        between, and the delays are its own.
         Raises :exc:`MeasurementFailed` and :exc:`OSError`.
         """
         self._stopped = False
+        self._pause = pause
         result = LockstepResult()
         try:
             for request in requests:
@@ -220,7 +227,7 @@ class Lockstep:
         result.frames, result.streams, result.delays = frames, streams, delays
 
     def _turn(self, result: LockstepResult, *, again: bool) -> None:
-        ready = self._epoll.poll(_STALL, 64)
+        ready = self._epoll.poll(self._patience(), 64)
         for number, _ in ready:
             slot = self._slots.get(number)
             if slot is not None:
@@ -229,8 +236,22 @@ class Lockstep:
                 self._from_server(number)
             elif number == self._listener.fileno():
                 self._accept()
-        if not ready:
+        if self._pause:
+            self._send_due()
+        elif not ready:
             self._push(result)
+
+    def _patience(self) -> float:
+        """Seconds until something has to be sent."""
+        times = [slot.next_at for slot in self._slots.values() if slot.next_at is not None]
+        return min(_STALL, max(0.0, min(times) - perf_counter())) if times else _STALL
+
+    def _send_due(self) -> None:
+        now = perf_counter()
+        for slot in self._slots.values():
+            if slot.next_at is not None and slot.next_at <= now:
+                slot.next_at = None
+                slot.advance()
 
     def _downstream(self, slot: _Slot, result: LockstepResult, *, again: bool) -> None:
         came = slot.receive()
@@ -244,6 +265,8 @@ class Lockstep:
                 slot.ask()
             else:
                 self._close(slot)
+        elif came and slot.is_due and self._pause:
+            slot.next_at = slot.moved_at + self._pause
         elif came and slot.is_due:
             slot.advance()
 

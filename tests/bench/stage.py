@@ -114,13 +114,13 @@ class Stage:
         return Target(f"{name}{path}", url, body, server=baseline.server)
 
     async def compare(
-        self, targets: Sequence[Target], *, connections: int, rounds: int
+        self, targets: Sequence[Target], *, connections: int, rounds: int, seconds: int = 0
     ) -> dict[str, Figures]:
         """Rounds in turn; what the gateway answered is remembered for the check of its books."""
         figures = await interleaved(
             targets,
             connections=connections,
-            seconds=self.bench.plan.seconds,
+            seconds=seconds or self.bench.plan.seconds,
             rounds=rounds,
             scratch=self.bench.scratch,
         )

@@ -56,13 +56,13 @@ async def _lockstep_rates(stage: Stage, free: float) -> list[Row]:
     results: dict[str, list[LockstepResult]] = {"stock": [], "gateway": [], "door": []}
     for _ in range(stage.bench.plan.rounds):
         for name, done in results.items():
-            done.append(await _lockstep(stage, name, streams=BUSY))
+            done.append(await lockstep(stage, name, streams=BUSY))
     stage.answered += sum(one.report.events // _EVENTS for one in results["gateway"])
     rates = {name: median([one.rate for one in done]) for name, done in results.items()}
     report = sum((one.report for one in results["gateway"]), FrameReport())
     stalls = sum(one.stalls for one in results["gateway"])
-    alone = await _lockstep(stage, "gateway", streams=1)
-    bare = await _lockstep(stage, "door", streams=1)
+    alone = await lockstep(stage, "gateway", streams=1)
+    bare = await lockstep(stage, "door", streams=1)
     stage.answered += alone.report.events // _EVENTS
     name = f"Frames, one a read and a send, c={BUSY}"
     share = at_least_share(0.8)
@@ -103,8 +103,10 @@ def _cpu(results: Sequence[LockstepResult]) -> float | None:
     return median(known) if known else None
 
 
-async def _lockstep(stage: Stage, name: str, *, streams: int) -> LockstepResult:
-    ends = {
+async def lockstep(stage: Stage, name: str, *, streams: int, pause: float = 0.0) -> LockstepResult:
+    """A round through ``name``: gateway, door, stock, or direct (nothing between)."""
+    ends: dict[str, tuple[int, Server | None]] = {
+        "direct": (stage.lockstep.port, None),
         "gateway": (stage.gateway.port, stage.gateway.server),
         "stock": (stage.stock.port, stage.stock.server),
         "door": (stage.door.port, stage.door.server),
@@ -112,13 +114,16 @@ async def _lockstep(stage: Stage, name: str, *, streams: int) -> LockstepResult:
     port, server = ends[name]
     request = _gateway_request if name == "gateway" else _bare_request
     requests = [request(stage, slot) for slot in range(streams)]
-    return await _stoppable(stage, partial(_run, stage, port, requests, server))
+    return await _stoppable(stage, partial(_run, stage, port, requests, server, pause))
 
 
-def _run(stage: Stage, port: int, requests: Sequence[bytes], server: Server) -> LockstepResult:
-    return stage.lockstep.run(
-        port, requests, seconds=stage.bench.plan.seconds, cpu_seconds=server.cpu_seconds
-    )
+def _run(
+    stage: Stage, port: int, requests: Sequence[bytes], server: Server | None, pause: float
+) -> LockstepResult:
+    # A stream of a hundred pauses has to have room for one.
+    seconds = max(stage.bench.plan.seconds, 150 * pause)
+    cpu_seconds = server.cpu_seconds if server else None
+    return stage.lockstep.run(port, requests, seconds=seconds, cpu_seconds=cpu_seconds, pause=pause)
 
 
 async def _stoppable(stage: Stage, run: Callable[[], LockstepResult]) -> LockstepResult:

@@ -3,7 +3,8 @@
 nginx where it is installed. Otherwise a small Trio server (also
 ``python -m tests.bench.upstream PORT``), which is slower: figures taken with it
 say so. Both look only at the path: ``/json/v1`` answers with one completion,
-``/sse/v1`` with a whole stream.
+``/sse/v1`` with a whole stream, each as OpenAI's chat completions and, below
+``/messages``, as Anthropic's messages.
 """
 
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from tests.bench.answers import ANSWER, STREAM
+from tests.bench.answers import ANSWER, MESSAGES_ANSWER, MESSAGES_STREAM, STREAM
 from tests.bench.processes import (
     Cores,
     MeasurementFailed,
@@ -29,6 +30,7 @@ from tests.bench.processes import (
 JSON_PATH = "/json/v1"
 STREAM_PATH = "/sse/v1"
 _ROUTE = "/chat/completions"
+_MESSAGES = "/messages"
 _LARGEST_REQUEST = 1 << 20
 
 # One process without a master: it keeps the caller's user id, so it can read the
@@ -48,8 +50,10 @@ http {{
     root {home}/answers;
     location = {json}{route} {{ error_page 405 =200 /answer.json; try_files /answer.json =404; }}
     location = {sse}{route} {{ error_page 405 =200 /stream.txt; try_files /stream.txt =404; }}
-    location = /answer.json {{ internal; types {{}} default_type application/json; }}
-    location = /stream.txt {{ internal; types {{}} default_type text/event-stream; }}
+    location = {json}{messages} {{ error_page 405 =200 /said.json; try_files /said.json =404; }}
+    location = {sse}{messages} {{ error_page 405 =200 /events.txt; try_files /events.txt =404; }}
+    location ~ ^/(answer|said)[.]json$ {{ internal; types {{}} default_type application/json; }}
+    location ~ ^/(stream|events)[.]txt$ {{ internal; types {{}} default_type text/event-stream; }}
   }}
 }}
 """
@@ -65,7 +69,9 @@ class Upstream:
 
 
 def nginx_config(home: Path, port: int) -> str:
-    return _NGINX.format(home=home, port=port, json=JSON_PATH, sse=STREAM_PATH, route=_ROUTE)
+    return _NGINX.format(
+        home=home, port=port, json=JSON_PATH, sse=STREAM_PATH, route=_ROUTE, messages=_MESSAGES
+    )
 
 
 @asynccontextmanager
@@ -86,6 +92,8 @@ def prepare(home: Path, port: int) -> tuple[str, list[str]]:
     answers.mkdir(parents=True, exist_ok=True)
     (answers / "answer.json").write_bytes(ANSWER)
     (answers / "stream.txt").write_bytes(STREAM)
+    (answers / "said.json").write_bytes(MESSAGES_ANSWER)
+    (answers / "events.txt").write_bytes(MESSAGES_STREAM)
     try:
         nginx = find_program("nginx")
     except MeasurementFailed:
@@ -100,8 +108,12 @@ def _answer(content_type: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-_JSON = _answer("application/json", ANSWER)
-_SSE = _answer("text/event-stream", STREAM)
+_ANSWERS = {
+    JSON_PATH + _ROUTE: _answer("application/json", ANSWER),
+    STREAM_PATH + _ROUTE: _answer("text/event-stream", STREAM),
+    JSON_PATH + _MESSAGES: _answer("application/json", MESSAGES_ANSWER),
+    STREAM_PATH + _MESSAGES: _answer("text/event-stream", MESSAGES_STREAM),
+}
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -119,7 +131,7 @@ async def converse(stream: trio.abc.Stream) -> None:
                 continue
             buffer = b""  # nobody here pipelines
             path = head.split(b" ", 2)[1].decode()
-            await stream.send_all(_SSE if path.startswith(STREAM_PATH) else _JSON)
+            await stream.send_all(_ANSWERS[path])
     except trio.BrokenResourceError:
         return
 

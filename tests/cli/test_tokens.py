@@ -7,7 +7,10 @@ from tests.cli.conftest import Cli
 def test_create_prints_the_token_once(cli: Cli) -> None:
     cli.bench.tenants.add("acme")
     scopes = ("--scope", "chat", "--scope", "read")
-    printed = cli.ok("tokens", "create", "acme", "--label", "ci", *scopes, "--expires", "30d")
+    models = ("--model", "stub/*", "--model", "fast")
+    printed = cli.ok(
+        "tokens", "create", "acme", "--label", "ci", *scopes, *models, "--expires", "30d"
+    )
 
     assert printed.startswith("tenant:acme:")
     made = cli.bench.tenants.records["acme"].tokens[-1]

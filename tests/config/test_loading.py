@@ -278,6 +278,11 @@ def test_an_alias_that_would_be_confused_is_refused(alias: str) -> None:
         ("aliases: {a: stb/mock}", "models.aliases.a"),
         ("failover: {a: [stub/x, stb/mock]}", "models.failover.a[1]"),
         ("failover: {stb/mock: [stub/x]}", "models.failover.stb/mock"),
+        ("balance: {a: [{model: stub/x}, {model: stb/mock}]}", "models.balance.a[1].model"),
+        ("balance: {a: [{model: stub/x, weight: 0}]}", "models.balance.a[0].weight"),
+        ("balance: {a: []}", "models.balance.a"),
+        ("timeouts: {nobody: {idle: 1}}", "models.timeouts.nobody"),
+        ("timeouts: {stub/x: {idle: 0}}", "models.timeouts.stub/x.idle"),
         ("rate_card: {stb/mock: {input: '1', output: '1'}}", "models.rate_card.stb/mock"),
     ],
 )

@@ -15,11 +15,14 @@ from appliance.model.quotas import Quotas
 from appliance.model.spending import OutcomeStatus
 from appliance.model.tokens import Scope
 from appliance.model.usage import TokenUsage
+from appliance.providers.api_keys import ApiKey
 from appliance.providers.base import Provider
 from appliance.services.clients import ConnectedClients
 from appliance.services.events import TenantEvents
+from appliance.services.key_rings import KeyRings
 from appliance.services.meter import Meter
 from appliance.services.model_calls import ModelCalls
+from appliance.services.response_cache import ResponseCache
 from appliance.services.routing import Router
 from appliance.services.runs import RunBook
 from appliance.services.tenant_state import TenantState
@@ -126,18 +129,23 @@ class Exchange:
     )
     counted: list[tuple[str, OutcomeStatus, int | None]] = field(default_factory=list)
     providers: dict[str, Provider] = field(init=False)
+    keys: dict[str, tuple[ApiKey, ...]] = field(default_factory=dict)
+    cache: ResponseCache = field(default_factory=lambda: ResponseCache(lambda: 1_000_000))
     router: Router = field(init=False)
     calls: ModelCalls = field(init=False)
 
     def __post_init__(self) -> None:
         self.providers = {"stub": self.stub, "spare": self.spare}
         current: Callable[[], Mapping[str, Provider]] = lambda: self.providers  # noqa: E731 - typed
-        self.router = Router(current, clock=HandClock())
+        clock = HandClock()
+        self.router = Router(current, clock=clock)
         self.calls = ModelCalls(
             router=self.router,
             providers=current,
             price=lambda provider, model: self.prices.get(f"{provider}/{model}"),
             count=self._count,
+            keys=KeyRings(lambda name: self.keys.get(name, ()), clock=clock),
+            cache=self.cache,
         )
 
     def _count(

@@ -23,6 +23,11 @@ providers:
     api_key: "env:STUB_KEY"
     stream_idle_timeout: 2
   claude: {{dialect: anthropic, base_url: "http://127.0.0.1:{port}/v1", api_key: "env:STUB_KEY"}}
+  replies:
+    dialect: openai-responses
+    base_url: "http://127.0.0.1:{port}/v1"
+    api_key: "env:STUB_KEY"
+  llama: {{dialect: ollama, base_url: "http://127.0.0.1:{port}"}}
   dead: {{dialect: openai, base_url: "http://127.0.0.1:1/v1", connect_timeout: 1}}
 models:
   default: stub/mock

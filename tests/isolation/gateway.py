@@ -72,6 +72,9 @@ class Asleep:
         self.reached.append(tenant_id)
         raise Unavailable("nobody wakes up in this test")
 
+    async def perform(self, tenant_id: str, *_: Any, **__: Any) -> Any:
+        return await self.runtime(tenant_id)
+
     async def stop(self, tenant: str, *, reason: str) -> None:
         """Nothing runs."""
 
@@ -213,6 +216,7 @@ def _app(services: ControlServices, asleep: Asleep) -> Gateway:
             calls=nothing,
             turns=nothing,
             tools=nothing,
+            counts=nothing,
             list_models=nothing,
             started_at=services.clock(),
             clock=services.clock,

@@ -28,7 +28,13 @@ def test_an_answer_ends_for_one_of_the_reasons_openai_names() -> None:
 
 
 def test_dialects_are_called_what_the_configuration_calls_them() -> None:
-    assert {str(dialect) for dialect in Dialect} == {"openai", "anthropic", "ollama", "embedded"}
+    assert {str(dialect) for dialect in Dialect} == {
+        "openai",
+        "openai-responses",
+        "anthropic",
+        "ollama",
+        "embedded",
+    }
 
 
 @pytest.mark.parametrize(

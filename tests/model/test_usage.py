@@ -35,6 +35,17 @@ def test_each_class_costs_its_own_price() -> None:
         assert usage.cost(PRICE) == cost
 
 
+def test_what_is_kept_for_an_hour_costs_twice_what_it_costs_to_read() -> None:
+    million = 10**6
+    usage = TokenUsage(cache_write=million, cache_write_hour=million // 2)
+
+    assert usage.total == usage.prompt == million
+    assert usage.cost(PRICE) == (3_750 + 6_000) // 2
+    assert TokenUsage(cache_write=million, cache_write_hour=9 * million).cost(PRICE) == 6_000
+    dear = Price(input=1, output=0, cache_read=0, cache_write=3, reasoning=0)
+    assert TokenUsage(cache_write=million, cache_write_hour=million).cost(dear) == 3
+
+
 def test_a_cost_is_rounded_once_half_up() -> None:
     half = Price(500_000, 500_000, 0, 0, 0)
     assert TokenUsage(input=1).cost(half) == 1

@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.model.calls import Delta, Finished, FinishReason
+from appliance.model.calls import (
+    Delta,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    ReasoningSeal,
+    TextDelta,
+    ToolCallDelta,
+)
 from appliance.model.usage import TokenUsage
 from appliance.protocols.answers import ErrorReported, MalformedAnswer
-from appliance.protocols.anthropic_answers import StreamReader, read_usage
-from tests.protocols.calls import calls_of, end_of, text_of, thoughts_of
+from appliance.protocols.anthropic_answers import MessageAnswer, StreamReader, read_usage
+from tests.protocols.calls import calls_of, end_of, text_of
 from tests.protocols.cuts import at_every_position, pieces
 
 
@@ -67,18 +75,44 @@ def test_other_line_ends_and_any_number_of_cuts_change_nothing(parts: list[bytes
     assert text_of(read(*parts)[1]) == "Hello"
 
 
-def test_thoughts_come_apart_from_the_text_and_signatures_not_at_all() -> None:
+def test_thoughts_come_apart_from_the_text_each_with_its_seal() -> None:
     thinking = block(
         0,
         {"type": "thinking", "thinking": "", "signature": ""},
         {"type": "thinking_delta", "thinking": "Hm"},
-        {"type": "signature_delta", "signature": "c2ln"},
+        {"type": "signature_delta", "signature": "c2"},
+        {"type": "signature_delta", "signature": "ln"},
     )
     hidden = block(1, {"type": "redacted_thinking", "data": "xyz"})
 
     deltas = read(START, thinking, hidden, text("Yes"), end(output_tokens=9))[1]
 
-    assert (thoughts_of(deltas), text_of(deltas)) == ("Hm", "Yes")
+    assert deltas[:-1] == [
+        ReasoningDelta("Hm"),
+        ReasoningSeal(signature="c2ln"),
+        ReasoningSeal(hidden="xyz"),
+        TextDelta("Yes"),
+    ]
+
+
+def test_the_stop_sequence_is_told() -> None:
+    delta = {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    ending = event("message_delta", delta=delta, usage={"output_tokens": 1})
+
+    last = end_of(read(START, ending, event("message_stop"))[1])
+
+    assert (last.reason, last.stop) == (FinishReason.STOP, "END")
+
+
+def test_what_is_kept_for_an_hour_is_counted_apart() -> None:
+    usage = {
+        "input_tokens": 1,
+        "output_tokens": 2,
+        "cache_creation_input_tokens": 30,
+        "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+    }
+
+    assert read_usage(usage) == TokenUsage(input=1, output=2, cache_write=30, cache_write_hour=20)
 
 
 def test_tool_calls_are_numbered_anew_and_always_have_arguments() -> None:
@@ -88,7 +122,11 @@ def test_tool_calls_are_numbered_anew_and_always_have_arguments() -> None:
         block(1, {"type": "tool_use", "id": "a", "name": "f", "input": {}}, *pieces),
         block(2, {"type": "tool_use", "id": "b", "name": "g", "input": {}}),
         block(3, {"type": "tool_use", "id": "c", "name": "h", "input": {"y": 2}}),
-        block(4, {"type": "server_tool_use", "id": "d", "name": "search", "input": {}}),
+        block(
+            4,
+            {"type": "server_tool_use", "id": "d", "name": "search", "input": {}},
+            {"type": "input_json_delta", "partial_json": '{"q":1}'},
+        ),
     ]
 
     deltas = read(START, *data, end("tool_use", output_tokens=5))[1]
@@ -190,3 +228,154 @@ def test_no_event_whatever_its_shape_is_more_than_a_failure(events: list[dict[st
 )
 def test_usage_that_says_too_little_is_none(usage: dict[str, Any]) -> None:
     assert read_usage(usage) is None
+
+
+def relay(*parts: bytes) -> tuple[StreamReader, bytes]:
+    reader = StreamReader()
+    return reader, b"".join(reader.relay(part, include_usage=False) for part in parts)
+
+
+PASSED = STREAM.removesuffix(event("message_stop"))
+
+
+def test_wherever_a_stream_is_cut_its_own_bytes_are_handed_on_but_for_the_end() -> None:
+    for cut in at_every_position(STREAM):
+        reader, passed = relay(*cut)
+
+        assert passed == PASSED
+        assert reader.finished
+        assert reader.usage == USAGE
+
+
+@given(pieces(STREAM.replace(b"\n", b"\r\n")))
+def test_other_line_ends_are_handed_on_as_they_are(parts: list[bytes]) -> None:
+    reader, passed = relay(*parts)
+
+    assert passed == PASSED.replace(b"\n", b"\r\n")
+    assert reader.finished
+
+
+def test_what_is_new_is_handed_on() -> None:
+    new = event("something_new", index=3) + block(7, {"type": "hologram"}, {"type": "x_delta"})
+
+    assert relay(START + new)[1] == START + new
+
+
+def test_a_text_about_the_protocol_is_text() -> None:
+    said = text('{"type":"message_stop"}', '{"type":"error","error":{"message":"x"}}')
+
+    reader, passed = relay(START + said)
+
+    assert passed == START + said
+    assert not reader.finished
+    assert reader.failure is None
+
+
+def test_an_error_is_withheld_with_all_that_follows() -> None:
+    error = event("error", error={"type": "overloaded_error", "message": "Overloaded"})
+
+    reader, passed = relay(START + text("Hi"), error + text("never"), STREAM)
+
+    assert passed == START + text("Hi")
+    assert isinstance(reader.failure, ErrorReported)
+    assert not reader.finished
+
+
+def test_nothing_follows_the_end() -> None:
+    assert relay(STREAM + STREAM, STREAM)[1] == PASSED
+
+
+def test_an_event_without_its_name_is_given_it() -> None:
+    unnamed = b"".join(part.split(b"\n", 1)[1] + b"\n\n" for part in PASSED.split(b"\n\n")[:-1])
+
+    reader, passed = relay(b": hello\n\n" + unnamed)
+
+    assert passed == b": hello\n\n" + PASSED
+    assert reader.text_bytes == 5
+
+
+def test_a_name_that_is_none_is_not_made_one() -> None:
+    odd = b'data: {"type":"x\\nevent: message_stop"}\n\n'
+
+    assert relay(odd)[1] == odd
+
+
+@pytest.mark.parametrize("broken", [b"data: {\n\n", b'event: x\ndata: {"message_": \n\n'])
+def test_what_concerns_us_and_cannot_be_read_is_a_failure(broken: bytes) -> None:
+    reader, passed = relay(START + broken + text("never"))
+
+    assert passed == START
+    assert isinstance(reader.failure, MalformedAnswer)
+
+
+def test_an_event_without_end_is_a_failure() -> None:
+    assert isinstance(relay(b"data: " + b"x" * 5_000_000)[0].failure, MalformedAnswer)
+
+
+def test_who_leaves_a_relay_early_has_used_what_came() -> None:
+    words = ["word " * 10] * 40
+
+    reader, _ = relay(START, *(part for part in text(*words).splitlines(keepends=True)))
+
+    assert reader.usage is not None
+    assert reader.usage.estimated
+    assert reader.usage.output == pytest.approx(40 * 50 / 4, rel=0.2)
+
+
+MESSAGE: dict[str, Any] = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "content": [
+        {"type": "thinking", "thinking": "Hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "x"},
+        {"type": "text", "text": "Hi", "citations": []},
+        {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+        {"type": "tool_use", "id": "b", "name": "g", "input": {}},
+        {"type": "web_search_tool_result", "tool_use_id": "c", "content": []},
+        "nonsense",
+    ],
+    "stop_reason": "tool_use",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 10, "output_tokens": 7, "cache_read_input_tokens": 4},
+}
+
+
+def test_an_answer_in_one_piece_says_the_same_as_a_stream() -> None:
+    data = json.dumps(MESSAGE).encode()
+
+    answer = MessageAnswer(data)
+
+    assert answer.text == data
+    assert answer.usage == USAGE
+    assert answer.deltas() == [
+        ReasoningDelta("Hm"),
+        ReasoningSeal(signature="s"),
+        ReasoningSeal(hidden="x"),
+        TextDelta("Hi"),
+        ToolCallDelta(0, id="a", name="f", arguments='{"x":1}'),
+        ToolCallDelta(1, id="b", name="g"),
+        ToolCallDelta(1, arguments="{}"),
+        Finished(FinishReason.TOOL_CALLS, USAGE),
+    ]
+
+
+def test_an_answer_without_usage_has_none() -> None:
+    assert MessageAnswer(b'{"content": []}').usage is None
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}', ErrorReported),
+        (b'{"type":"error"}', ErrorReported),
+        (b'{"error":"x"}', ErrorReported),
+        (b'{"content":"x"}', MalformedAnswer),
+        (b"{}", MalformedAnswer),
+        (b"<html>", MalformedAnswer),
+        (b"[]", MalformedAnswer),
+    ],
+)
+def test_what_is_no_message_is_a_failure(text: bytes, failure: type[Exception]) -> None:
+    with pytest.raises(failure):
+        MessageAnswer(text)

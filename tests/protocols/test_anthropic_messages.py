@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from appliance.model.calls import Dialect, ModelCall
 from appliance.model.errors import InvalidRequest
-from appliance.protocols.anthropic_messages import DEFAULT_MAX_TOKENS, encode_request
+from appliance.protocols.anthropic_messages import encode_request
+from appliance.protocols.anthropic_prompts import DEFAULT_MAX_TOKENS
 from tests.protocols.calls import call
 
 PIXEL = "iVBORw0KGgo="
@@ -61,7 +63,7 @@ def test_system_and_developer_messages_become_the_system_prompt() -> None:
         ]
     )
 
-    assert request["system"] == "Be brief.\n\nBe kind."
+    assert request["system"] == [text("Be brief."), text("Be kind.")]
     assert request["messages"] == [{"role": "user", "content": [text("Hi")]}]
 
 
@@ -148,6 +150,7 @@ def test_tools_and_the_choice_among_them_are_translated(choice: Any, expected: o
             "name": "get_weather",
             "description": "Weather of a city",
             "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "strict": True,
         },
         {"name": "clock", "input_schema": {"type": "object", "properties": {}}},
     ]
@@ -197,13 +200,13 @@ def test_a_schema_and_an_effort_go_into_the_output_config() -> None:
         {"logit_bias": {"1": 2}},
         {"modalities": ["audio"]},
         {"audio": {"voice": "x"}},
-        {"functions": []},
-        {"function_call": "auto"},
+        {"functions": [{"description": "has no name"}]},
+        {"function_call": "any"},
         {"web_search_options": {}},
         {"response_format": {"type": "json_object"}},
         {"temperature": 1.5},
         {"temperature": "hot"},
-        {"reasoning_effort": "xhigh"},
+        {"reasoning_effort": "most"},
         {"tool_choice": "any"},
         {"tools": "none"},
         {"stop": [1]},
@@ -256,10 +259,10 @@ def test_hints_and_usual_values_are_dropped(members: dict[str, Any]) -> None:
             {
                 "role": "user",
                 "content": [
-                    {"type": "file", "file": {"file_data": "data:text/csv;base64,YQ=="}},
+                    {"type": "file", "file": {"file_data": "data:font/otf;base64,YQ=="}},
                 ],
             },
-            "messages[0].content",
+            "messages[0].content[0].file.file_data",
         ),
         ({"role": "tool", "content": "x"}, "messages[0].tool_call_id"),
         ({"role": "assistant", "tool_calls": [{}]}, "messages[0].tool_calls[0]"),
@@ -283,3 +286,33 @@ def test_a_message_that_cannot_be_read_is_named(message: object, field: str) -> 
 def test_without_messages_there_is_no_request(messages: object) -> None:
     with pytest.raises(InvalidRequest, match="messages"):
         encode_request(call(messages=messages))
+
+
+def test_only_the_top_level_of_a_callers_own_request_is_written_anew() -> None:
+    messages = b'[ {"role" : "user","content":"caf\\u00e9 \xff"} ]'  # not even decoded
+    body = {"model": b'"alias"', "messages": messages, "max_tokens": b"7", "new": b'{"a": 1.50}'}
+    asked = ModelCall(model="real", body=body, stream=False, dialect=Dialect.ANTHROPIC)
+
+    assert encode_request(asked) == (
+        b'{"model":"real","messages":' + messages + b',"new":{"a": 1.50},"max_tokens":7}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("stream", "limit", "expected"),
+    [
+        (True, None, b'{"model":"m","max_tokens":7,"stream":true}'),
+        (False, 5, b'{"model":"m","max_tokens":5}'),
+    ],
+)
+def test_a_callers_own_request_travels_as_it_was_asked_for(
+    stream: bool,  # noqa: FBT001 - a table's column
+    limit: int | None,
+    expected: bytes,
+) -> None:
+    body = {"max_tokens": b"7", "stream": b"true"}
+    asked = ModelCall(
+        model="m", body=body, stream=stream, dialect=Dialect.ANTHROPIC, output_limit=limit
+    )
+
+    assert encode_request(asked) == expected

@@ -189,3 +189,11 @@ def test_a_small_body_is_cheap() -> None:
 
     # About 8 µs; the bound leaves room for a slow and busy machine.
     assert min(spent() for _ in range(5)) < 100e-6
+
+
+def test_a_route_may_allow_more_values_or_fewer() -> None:
+    body = b'{"a":[1,2,3]}'
+
+    assert parse_object(body, limit_bytes=LIMIT, most_values=4)
+    with pytest.raises(InvalidRequest, match="more than 3 values"):
+        parse_object(body, limit_bytes=LIMIT, most_values=3)

@@ -123,7 +123,7 @@ def test_an_effort_becomes_a_thought_or_none() -> None:
         {"tool_choice": "required"},
         {"tool_choice": {"type": "function", "function": {"name": "f"}}},
         {"response_format": {"type": "xml"}},
-        {"functions": []},
+        {"functions": "f"},
     ],
 )
 def test_what_cannot_be_expressed_is_refused_by_name(members: dict[str, Any]) -> None:

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.model.calls import Delta, Finished, FinishReason, TextDelta
+from appliance.model.calls import (
+    Delta,
+    Finished,
+    FinishReason,
+    LogprobsDelta,
+    ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from appliance.model.usage import TokenUsage
 from appliance.protocols import sse
 from appliance.protocols.answers import AnswerFailed, ErrorReported, MalformedAnswer
@@ -353,3 +363,117 @@ def test_an_event_split_from_its_blank_line_waits_for_it() -> None:
     assert reader.relay(WORDS[0][:-1], include_usage=False) == b""
     assert reader.relay(b"\n", include_usage=False) == WORDS[0]
     assert list(sse.payloads(WORDS[0])) == [WORDS[0][6:-2]]
+
+
+def said(message: Any, **choice: Any) -> list[Delta]:
+    """What one whole completion says, but for its end."""
+    whole = {"id": "c", "choices": [{"index": 0, "message": message, **choice}]}
+    return Completion(json.dumps(whole).encode()).deltas()[:-1]
+
+
+@pytest.mark.parametrize(
+    ("message", "deltas"),
+    [
+        ({"content": None, "refusal": "No."}, [RefusalDelta("No.")]),
+        ({"content": "a", "reasoning": "Hm."}, [ReasoningDelta("Hm."), TextDelta("a")]),
+        (
+            {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, 5]},
+            [TextDelta("a"), TextDelta("b")],
+        ),
+        (
+            {
+                "reasoning_content": "Hm.",
+                "thinking_blocks": [
+                    {"type": "thinking", "thinking": "Hm.", "signature": "s"},
+                    {"type": "redacted_thinking", "data": "d"},
+                    {"type": "thinking", "thinking": 5, "signature": None},
+                    5,
+                ],
+            },
+            [ReasoningDelta("Hm."), ReasoningSeal(signature="s"), ReasoningSeal(hidden="d")],
+        ),
+        (
+            {"thinking_blocks": [{"type": "thinking", "thinking": "Hm.", "signature": "s"}]},
+            [ReasoningDelta("Hm."), ReasoningSeal(signature="s")],
+        ),
+        (
+            {
+                "reasoning": "Hm.",
+                "reasoning_details": [
+                    {
+                        "type": "reasoning.text",
+                        "text": "Hm.",
+                        "signature": "s",
+                        "format": "anthropic-claude-v1",
+                    },
+                    {"type": "reasoning.encrypted", "data": "d", "format": "openai-responses-v1"},
+                    {"type": "reasoning.encrypted", "data": "e"},
+                ],
+            },
+            [ReasoningDelta("Hm."), ReasoningSeal(signature="s"), ReasoningSeal(hidden="e")],
+        ),
+        (
+            {"content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]},
+            [ToolCallDelta(0, id="call_c_0", name="f", arguments='{"x":1}')],
+        ),
+        ({"content": 5, "refusal": [], "thinking_blocks": {}, "tool_calls": "x"}, []),
+        (None, []),
+    ],
+)
+def test_whatever_an_answer_says_is_read(message: Any, deltas: list[Delta]) -> None:
+    assert said(message) == deltas
+
+
+def test_how_likely_the_tokens_were_is_read() -> None:
+    token = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+
+    assert said({"content": "a"}, logprobs={"content": [token]}) == [
+        TextDelta("a"),
+        LogprobsDelta([token]),
+    ]
+    nothings: list[Any] = [None, {}, {"content": None}, {"content": []}, {"content": [5]}, "x"]
+    for nothing in nothings:
+        assert said({"content": "a"}, logprobs=nothing) == [TextDelta("a")]
+
+
+def test_a_seal_at_the_end_of_a_stream_does_not_repeat_the_thought() -> None:
+    block = {"index": 0, "type": "thinking", "thinking": "Hm.", "signature": "s"}
+    parts = [
+        delta({"reasoning_content": "H"}),
+        delta({"reasoning_content": "m."}),
+        delta({"thinking_blocks": [block]}),
+        END + DONE,
+    ]
+
+    _, deltas = decode(parts)
+
+    assert thoughts_of(deltas) == "Hm."
+    assert ReasoningSeal(signature="s") in deltas
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        event(choices=[]),
+        event(choices=None),
+        event(choices=[None, 5]),
+        event(choices=[{"index": 0, "delta": None, "finish_reason": None}]),
+        event(choices=[{"index": 0, "delta": {"content": None}, "finish_reason": ""}]),
+        event(choices=[{"index": 1, "delta": {"content": "of another choice"}}]),
+        b": comment\r\n\r\n",
+        b"data:\n\n",
+    ],
+)
+def test_what_says_nothing_changes_nothing(chunk: bytes) -> None:
+    reader, deltas = decode([WORDS[0], chunk, END, DONE])
+
+    assert text_of(deltas) == "One"
+    assert end_of(deltas).reason is FinishReason.STOP
+    assert reader.failure is None
+
+
+def test_a_chunk_may_hold_words_and_the_end() -> None:
+    _, deltas = decode([delta({"content": "One"}, "length"), DONE])
+
+    assert text_of(deltas) == "One"
+    assert end_of(deltas).reason is FinishReason.LENGTH

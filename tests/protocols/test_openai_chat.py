@@ -9,14 +9,23 @@ from appliance.model.calls import (
     Delta,
     Finished,
     FinishReason,
+    LogprobsDelta,
     ModelCall,
     ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
 )
 from appliance.model.usage import TokenUsage
 from appliance.protocols import sse
-from appliance.protocols.openai_chat import AnswerBuilder, ChunkEncoder, encode_request
+from appliance.protocols.openai_answers import StreamReader
+from appliance.protocols.openai_chat import (
+    AnswerBuilder,
+    ChatWriter,
+    ChunkEncoder,
+    encode_request,
+)
 from tests.protocols.calls import call
 
 USAGE = TokenUsage(input=70, output=20, cache_read=25, cache_write=5, reasoning=10)
@@ -186,3 +195,84 @@ def test_tool_calls_without_text_have_null_content_and_an_empty_answer_has_none_
 def test_half_an_answer_is_never_written_as_a_whole_one() -> None:
     with pytest.raises(ValueError, match="not finished"):
         AnswerBuilder().encode(encoder())
+
+
+TOKEN = {"token": "No", "logprob": -0.5, "bytes": None, "top_logprobs": []}
+SEALED: list[Delta] = [
+    ReasoningDelta("H"),
+    ReasoningDelta("m."),
+    ReasoningSeal(signature="s"),
+    ReasoningSeal(hidden="d"),
+    ReasoningDelta("Ah."),
+    ReasoningSeal(signature="t"),
+    RefusalDelta("No"),
+    LogprobsDelta([TOKEN]),
+    Finished(FinishReason.CONTENT_FILTER, None),
+]
+BLOCKS = [
+    {"type": "thinking", "thinking": "Hm.", "signature": "s"},
+    {"type": "redacted_thinking", "data": "d"},
+    {"type": "thinking", "thinking": "Ah.", "signature": "t"},
+]
+
+
+def test_seals_refusals_and_likelihoods_are_streamed() -> None:
+    write = encoder()
+
+    choices = [chunk["choices"][0] for chunk in read(b"".join(map(write.delta, SEALED)))]
+
+    blocks = [b for c in choices for b in c["delta"].get("thinking_blocks", [])]
+    # The official client joins lists by the index of what is in them.
+    assert blocks == [{"index": i, **block} for i, block in enumerate(BLOCKS)]
+    assert "".join(c["delta"].get("reasoning_content", "") for c in choices) == "Hm.Ah."
+    assert choices[-3]["delta"] == {"refusal": "No"}
+    assert choices[-2]["logprobs"] == {"content": [TOKEN], "refusal": None}
+    assert choices[-1]["finish_reason"] == "content_filter"
+
+
+def test_seals_refusals_and_likelihoods_stand_in_a_whole_answer() -> None:
+    answer = AnswerBuilder()
+    answer.add(SEALED)
+
+    (choice,) = json.loads(answer.encode(encoder()))["choices"]
+
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": "No",
+        "reasoning_content": "Hm.Ah.",
+        "thinking_blocks": BLOCKS,
+    }
+    assert choice["logprobs"] == {"content": [TOKEN], "refusal": None}
+
+
+def test_what_is_written_is_read_the_same() -> None:
+    writer = ChatWriter(id="c", created=1)
+    stream = writer.start("m") + writer.deltas(SEALED) + writer.tail()
+    reader = StreamReader()
+
+    assert list(reader.deltas(stream)) == SEALED
+
+
+def test_who_asks_with_functions_is_answered_with_a_call_of_one() -> None:
+    deltas: list[Delta] = [
+        ToolCallDelta(0, id="c", name="f"),
+        ToolCallDelta(0, arguments="{}"),
+        ToolCallDelta(1, id="d", name="g", arguments="{}"),
+        Finished(FinishReason.TOOL_CALLS, None),
+    ]
+    streamed = ChatWriter(id="c", created=1, of_functions=True)
+    chunks = read(streamed.start("m") + streamed.deltas(deltas))
+    collected = ChatWriter(id="c", created=1, of_functions=True)
+    collected.collect(deltas)
+    (choice,) = json.loads(collected.whole("m", None))["choices"]
+
+    assert [c["choices"][0]["delta"] for c in chunks[1:]] == [
+        {"function_call": {"name": "f", "arguments": ""}},
+        {"function_call": {"arguments": "{}"}},
+        {},
+    ]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "function_call"
+    assert choice["message"]["function_call"] == {"name": "f", "arguments": "{}"}
+    assert "tool_calls" not in choice["message"]
+    assert choice["finish_reason"] == "function_call"

@@ -73,6 +73,12 @@ def test_an_event_without_end_is_not_kept_for_ever() -> None:
 @pytest.mark.parametrize(
     ("event", "payload"),
     [
+        (b"event: e\ndata: x\n\n", b"x"),
+        (b"event: e\ndata: x\ndata: y\n\n", b"x\ny"),
+        (b"event: e\ndata: x\nid: 1\n\n", b"x"),
+        (b"event: data: no\ndata: x\n\n", b"x"),
+        (b"event: data: no\n\n", b""),
+        (b": data: no\n\n", b""),
         (b"data: x\n\n", b"x"),
         (b"data:x\n\n", b"x"),
         (b"data:  x\n\n", b" x"),

@@ -17,6 +17,7 @@ from tests.providers.conftest import Bench, clock
     ("dialect", "host", "path"),
     [
         ("openai", "api.openai.com", "/v1/chat/completions"),
+        ("openai-responses", "api.openai.com", "/v1/responses"),
         ("anthropic", "api.anthropic.com", "/v1/messages"),
         ("ollama", "127.0.0.1:11434", "/api/chat"),
     ],
@@ -54,7 +55,6 @@ async def test_the_version_in_a_base_url_may_be_written_or_not(
 @pytest.mark.parametrize(
     ("settings", "field", "said"),
     [
-        ({"dialect": "openai-responses"}, "providers.acme.dialect", "not spoken to providers yet"),
         ({"dialect": "embedded"}, "providers.acme.dialect", "process of ours"),
         ({"dialect": "openai", "base_url": "ftp://x"}, "providers.acme.base_url", "is no URL"),
         ({"dialect": "openai", "base_url": "nonsense"}, "providers.acme.base_url", "is no URL"),

@@ -5,12 +5,14 @@ them waits for longer than a process takes to start or to end.
 """
 
 import json
+import math
 import os
 import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,15 @@ import trio
 import trio.testing
 
 from appliance.config.schema import ProviderConfig
-from appliance.model.calls import ModelCall
+from appliance.model.calls import Dialect, ModelCall
+from appliance.model.embeddings import EmbeddingCall
 from appliance.model.errors import InvalidRequest
+from appliance.model.usage import TokenUsage
+from appliance.protocols.embeddings import numbers_of
 from appliance.providers import embedded, model_worker
 from appliance.providers.base import Reply
 from appliance.providers.embedded import EmbeddedProvider, EmbeddedWire, missing_cpu_features
-from appliance.providers.errors import UpstreamUnavailable
+from appliance.providers.errors import EmbeddingRefused, UpstreamUnavailable
 from appliance.providers.model_worker import worker_command, worker_environment
 from tests.fakes.writers import chat_writer
 from tests.protocols.calls import call
@@ -258,15 +263,65 @@ async def test_a_call_that_is_cancelled_frees_the_model(tmp_path: Path, weights:
         assert provider.chat_worker.starts == 1
 
 
+def texts(*given: str, **fields: Any) -> EmbeddingCall:
+    return EmbeddingCall(**{"model": "tiny", "texts": given, **fields})
+
+
 async def test_texts_are_embedded_by_a_process_of_their_own(tmp_path: Path, weights: Path) -> None:
     async with running(tmp_path, weights) as provider:
-        found = await provider.embed(["one", "two words", ""] * 20)
+        found = await provider.embed(texts(*["one", "two words", ""] * 20))
 
         assert len(found.vectors) == 60
         assert found.vectors[:3] == found.vectors[3:6]
-        assert found.prompt_tokens == 60
+        assert found.usage == TokenUsage(input=60)
+        assert (found.model, found.dimensions) == ("tiny", 8)
         assert (provider.chat_worker.starts, provider.embedding_worker.starts) == (0, 1)
         assert "--embedding" in report(tmp_path)["argv"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "reason"),
+    [
+        ({"texts": (), "tokens": ((1, 2),)}, "input", "check_embedding_ctx_length=False"),
+        ({"model": "smollm2-135m"}, "model", "embedded/tiny"),
+        ({"dimensions": 4}, "dimensions", "vectors of 8 numbers only"),
+        ({"dimensions": 9}, "dimensions", "vectors of 8 numbers only"),
+    ],
+    ids=str,
+)
+async def test_what_it_cannot_embed_is_refused_by_name(
+    tmp_path: Path, weights: Path, fields: dict[str, Any], field: str, reason: str
+) -> None:
+    async with running(tmp_path, weights) as provider:
+        with pytest.raises(EmbeddingRefused, match=reason) as refused:
+            await provider.embed(texts("a", **fields))
+
+    assert refused.value.fields[0].field == field
+
+
+async def test_vectors_are_cut_where_the_model_learned_it(tmp_path: Path) -> None:
+    path = tmp_path / "nomic-embed-text-v1.5.Q8_0.gguf"
+    path.write_bytes(b"GGUF")
+    async with running(tmp_path, path) as provider:
+        found = await provider.embed(texts("a", "b", model=path.stem, dimensions=3))
+
+        assert found.dimensions == 3
+        for vector in found.vectors:
+            assert len(numbers_of(vector)) == 3
+            assert math.isclose(math.hypot(*numbers_of(vector)), 1, abs_tol=1e-6)
+        with pytest.raises(EmbeddingRefused, match="at most 8"):
+            await provider.embed(texts("a", model=path.stem, dimensions=9))
+
+
+async def test_the_embedding_model_does_not_chat(tmp_path: Path, weights: Path) -> None:
+    async with running(tmp_path, weights) as provider:
+        with pytest.raises(InvalidRequest, match="embeddings only"):
+            await answer(
+                EmbeddedProvider("e", ProviderConfig(dialect="embedded"), clock=clock),
+                model="all-minilm-l6-v2",
+            )
+
+        assert await answer(provider, model="tiny")
 
 
 async def test_it_says_which_model_it_is(weights: Path) -> None:
@@ -349,3 +404,28 @@ def test_the_cpu_is_asked_before_the_library_would_crash(
     assert missing_cpu_features(tmp_path / "none") == frozenset()
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert missing_cpu_features(tmp_path / "cpuinfo") == frozenset()
+
+
+def test_a_request_in_another_dialect_is_said_in_openais_words() -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
+    body = {
+        "system": b'"Be brief."',
+        "messages": json.dumps(messages).encode(),
+        "max_tokens": b"9",
+        "stop_sequences": b'["x"]',
+        "metadata": b'{"user_id":"u"}',
+    }
+    asked = ModelCall(model="tiny", body=body, stream=True, dialect=Dialect.ANTHROPIC)
+
+    request = json.loads(EmbeddedWire(context_tokens=1000).encode(asked))
+
+    assert request["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hello"},
+    ]
+    assert request["max_tokens"] == 9
+    assert request["stop"] == ["x"]
+    assert "user" not in request
+    with pytest.raises(InvalidRequest) as refused:
+        EmbeddedWire(context_tokens=1000).encode(replace(asked, body={**body, "top_k": b"5"}))
+    assert refused.value.fields[0].field == "top_k"

@@ -13,9 +13,11 @@ import trio
 
 from appliance.config.schema import ProviderConfig
 from appliance.model.calls import ModelCall
+from appliance.model.embeddings import EmbeddingCall
 from appliance.model.errors import ContextTooLong
 from appliance.model.usage import TokenUsage
 from appliance.protocols import sse
+from appliance.protocols.embeddings import numbers_of
 from appliance.providers import weights
 from appliance.providers.embedded import EmbeddedProvider
 from appliance.providers.embedded_worker import KEY_VARIABLE
@@ -121,6 +123,10 @@ async def _answer_and_die(provider: EmbeddedProvider, story: ModelCall) -> None:
                 os.kill(provider.chat_worker.process_id, signal.SIGKILL)
 
 
+def of_texts(*texts: str) -> EmbeddingCall:
+    return EmbeddingCall(model=weights.EMBEDDING_MODEL, texts=texts)
+
+
 async def test_texts_of_any_length_become_unit_vectors_that_know_their_meaning(
     provider: EmbeddedProvider,
 ) -> None:
@@ -132,15 +138,15 @@ async def test_texts_of_any_length_become_unit_vectors_that_know_their_meaning(
         "",
     ]
     with trio.fail_after(120):
-        found = await provider.embed(texts)
-        question = await provider.embed(["What food must Alice avoid?"])
+        found = await provider.embed(of_texts(*texts))
+        question = await provider.embed(of_texts("What food must Alice avoid?"))
 
-    assert {len(vector) for vector in found.vectors} == {384}
-    assert all(math.isclose(math.hypot(*vector), 1, abs_tol=1e-3) for vector in found.vectors)
-    scores = [
-        sum(a * b for a, b in zip(question.vectors[0], vector, strict=True))
-        for vector in found.vectors
-    ]
+    vectors = [numbers_of(vector) for vector in found.vectors]
+    assert found.dimensions == 384
+    assert {len(vector) for vector in vectors} == {384}
+    assert all(math.isclose(math.hypot(*vector), 1, abs_tol=1e-3) for vector in vectors)
+    asked = numbers_of(question.vectors[0])
+    scores = [sum(a * b for a, b in zip(asked, vector, strict=True)) for vector in vectors]
     assert max(scores) == scores[0]
     assert found.model == weights.EMBEDDING_MODEL
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from appliance.model.calls import Delta, Dialect, Finished, FinishReason
+from appliance.model.calls import Delta, Dialect, Finished, FinishReason, Timeouts
 from appliance.model.errors import ConfigInvalid, InvalidRequest, ProviderFailure
 from appliance.model.usage import TokenUsage
 from appliance.protocols import sse
@@ -324,6 +324,55 @@ async def test_a_silent_stream_is_given_up_after_its_idle_timeout(
 
     assert trio.current_time() == 30
     assert provider._pool.unused == 64
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "stream", "waited"),
+    [
+        (Timeouts(idle=7), True, 7),
+        (Timeouts(request=9), False, 9),
+        (Timeouts(request=9, first_token=4), False, 9),
+    ],
+)
+async def test_a_model_may_be_given_another_time(
+    bench: Bench,
+    timeouts: Timeouts,
+    waited: float,
+    autojump_clock: MockClock,
+    *,
+    stream: bool,
+) -> None:
+    asked = replace(call(model="fault-hang", stream=stream), timeouts=timeouts)
+    with pytest.raises(UpstreamTimeout):
+        async with bench.provider().open(asked) as reply:
+            await chunks(reply)
+
+    assert trio.current_time() == waited
+
+
+@EVERY
+async def test_a_first_token_that_does_not_come_is_not_waited_for(
+    bench: Bench, dialect: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = lambda asked: replace(good(asked), pieces=(), ending="hang")  # noqa: E731 - a script
+    monkeypatch.setitem(cast("dict[str, Any]", FAULTS), "silent", silent)
+    asked = replace(call(model="fault-silent"), timeouts=Timeouts(first_token=3))
+    with pytest.raises(UpstreamTimeout):
+        async with bench.provider(dialect).open(asked):
+            pass
+
+    assert trio.current_time() == 3
+
+
+@EVERY
+async def test_an_answer_whose_first_token_came_in_time_is_whole(
+    bench: Bench, dialect: str
+) -> None:
+    timeouts = Timeouts(request=60, first_token=30, idle=30)
+    async with bench.provider(dialect).open(replace(call(model="mock"), timeouts=timeouts)) as one:
+        assert chunk_text(await chunks(one)) == TEXT
+    async with bench.provider(dialect).open(replace(call(model="mock"), timeouts=timeouts)) as two:
+        assert text_of(await deltas(two)) == TEXT
 
 
 async def test_an_answer_that_never_begins_is_given_up_after_the_request_timeout(

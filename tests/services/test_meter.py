@@ -569,6 +569,36 @@ class TestStanding:
         meter = await open_meter(Quotas(tokens_per_day=100))
         assert meter.rate_headers() == {}
 
+    async def test_the_headers_tell_the_budget_that_leaves_least(
+        self, open_meter: Open, clock: HandClock
+    ) -> None:
+        meter = await open_meter(
+            Quotas(tokens_per_day=500, tokens_per_month=100, cost_per_day=10**9)
+        )
+        call(meter)
+        headers = meter.budget_headers()
+        assert headers == {
+            "x-openclaw-budget-limit-tokens": "100",
+            "x-openclaw-budget-remaining-tokens": "85",
+            "x-openclaw-budget-reset-tokens": headers["x-openclaw-budget-reset-tokens"],
+            "x-openclaw-budget-limit-cost": "1.00",
+            "x-openclaw-budget-remaining-cost": "0.99998",
+            "x-openclaw-budget-reset-cost": headers["x-openclaw-budget-reset-cost"],
+        }
+        ends = [meter.standing().find(key) for key in ("tokens_per_month", "cost_per_day")]
+        seconds = [
+            f"{(end.resets_at - clock()).total_seconds():.0f}s"
+            for end in ends
+            if end is not None and end.resets_at is not None
+        ]
+        assert seconds == [
+            headers["x-openclaw-budget-reset-tokens"],
+            headers["x-openclaw-budget-reset-cost"],
+        ]
+
+    async def test_without_budgets_there_are_no_budget_headers(self, open_meter: Open) -> None:
+        assert (await open_meter(Quotas(requests_per_minute=1))).budget_headers() == {}
+
     async def test_the_headers_tell_the_tightest_rate(
         self, open_meter: Open, clock: HandClock
     ) -> None:

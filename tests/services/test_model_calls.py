@@ -12,6 +12,7 @@ from appliance.model.errors import (
     ApplianceError,
     DiskFull,
     InvalidRequest,
+    ModelForbidden,
     ModelUnknown,
     ModelUnpriced,
     QuotaExceeded,
@@ -102,6 +103,15 @@ async def test_an_answer_is_booked_with_what_the_provider_says_it_used(
     assert exchange.counted == [("stub", OutcomeStatus.OK, 20_000)]
 
 
+async def test_a_call_is_booked_under_the_callers_tags(
+    exchange: Exchange, tenant: FakeTenant
+) -> None:
+    async with exchange.calls.open(tenant, replace(CALLER, tags=("team=red",)), STRAIGHT) as call:
+        await call.reply.whole(chat_writer())
+
+    assert tenant.entries("tags") == [('["team=red"]',)]
+
+
 async def test_the_settlement_is_there_after_the_block(
     exchange: Exchange, tenant: FakeTenant
 ) -> None:
@@ -157,6 +167,29 @@ async def test_a_call_cancelled_anywhere_is_settled_once_and_leaves_the_provider
     outcomes = [outcome for _, outcome, _ in exchange.counted]
     assert outcomes[:2] == [OutcomeStatus.CANCELLED] * 2
     assert outcomes[-1] is not OutcomeStatus.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("models", "is_allowed"),
+    [
+        (("stub/*",), False),  # the chain may end at another provider
+        (("both",), True),
+        (("stub/mock", "spare/*"), True),
+        (("fast",), False),
+    ],
+)
+async def test_a_token_for_some_models_asks_no_others(
+    exchange: Exchange, tenant: FakeTenant, models: tuple[str, ...], *, is_allowed: bool
+) -> None:
+    caller = replace(CALLER, models=models)
+    if is_allowed:
+        async with exchange.calls.open(tenant, caller, EITHER) as call:
+            await call.reply.whole(chat_writer())
+    else:
+        with pytest.raises(ModelForbidden, match="both"):
+            async with exchange.calls.open(tenant, caller, EITHER):
+                pass
+        assert tenant.entries() == []
 
 
 @pytest.mark.parametrize("event", [0, 1, 2])

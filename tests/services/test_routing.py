@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from appliance.config.loading import parse_config
 from appliance.config.schema import GatewayConfig, ModelsConfig, ProviderConfig
 from appliance.model.calls import Dialect, ModelCall
 from appliance.model.errors import ModelUnknown, ProviderFailure
@@ -237,12 +238,33 @@ def test_a_clock_that_is_set_back_locks_nobody_out(router: Router, clock: Clock)
 
 
 def test_the_book_of_failures_has_an_end(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.services.routing._MOST_RECORDS", 10)
+    monkeypatch.setattr("appliance.services.cooldowns._MOST_RECORDS", 10)
     for number in range(100):
         router.note_failure(A, UpstreamFailed("no"), owner=f"tenant-{number}")
 
     assert len(router._cooldowns) == 10
     assert router.cooling("a", owner="tenant-99") == 1
+
+
+def test_balanced_targets_come_before_the_chain_of_their_name(router: Router) -> None:
+    config = parse_config(
+        """
+        providers: {a: {dialect: openai}, b: {dialect: openai}, c: {dialect: openai}}
+        models:
+          balance: {mixed: [{model: a/m}, {model: b/m}]}
+          failover: {mixed: [c/m, a/m]}
+        """,
+        name="config",
+    )
+    route = router.resolve("mixed", config)
+
+    assert [str(target) for target in route.targets] == ["a/m", "b/m", "c/m"]
+    assert [[str(t) for t in router.order(route)] for _ in range(2)] == [
+        ["a/m", "b/m", "c/m"],
+        ["b/m", "a/m", "c/m"],
+    ]
+    router.note_failure(Target("a", "m"), UpstreamUnavailable("down"))
+    assert [str(t) for t in router.order(route)] == ["b/m", "c/m", "a/m"]
 
 
 async def test_the_catalogue_lists_aliases_and_what_providers_offer(

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model.callers import ActorKind, Caller
-from appliance.model.errors import InvalidRequest, NotFound, ScopeMissing, TokenRejected
+from appliance.model.errors import (
+    InvalidRequest,
+    ModelForbidden,
+    NotFound,
+    ScopeMissing,
+    TokenRejected,
+)
 from appliance.model.tenants import TenantRecord
 from appliance.model.tokens import Scope
 from appliance.services import tokens as rules
@@ -27,6 +33,36 @@ async def test_a_minted_token_grants_what_it_was_minted_for(tenancy: Tenancy) ->
     assert caller.scopes == minted.token.scopes == {Scope.CHAT, Scope.READ}
     assert caller.credential == minted.token.id
     assert minted.token.expires_at == NOW + timedelta(days=30)
+
+
+async def test_a_token_may_be_for_some_models_only(tenancy: Tenancy) -> None:
+    await tenancy.make()
+    minted = await tenancy.tenants.create_token(ADMIN, "acme", models=["stub/*", "fast"])
+
+    caller = tenancy.access.authenticate(minted.text)
+
+    assert caller.may_ask("stub/mock")
+    assert caller.may_ask("fast")
+    assert caller.may_ask("smart", ["stub/mock", "stub/other"])
+    assert not caller.may_ask("smart", ["stub/mock", "spare/other"])
+    assert not caller.may_ask("spare/other")
+    with pytest.raises(ModelForbidden, match="spare/other"):
+        caller.require_model("spare/other")
+
+
+async def test_a_token_for_some_models_hands_on_no_others(tenancy: Tenancy) -> None:
+    await tenancy.make()
+    minted = await tenancy.tenants.create_token(ADMIN, "acme", models=["stub/*"])
+    caller = tenancy.access.authenticate(minted.text)
+
+    same = await tenancy.tenants.create_token(caller, "acme")
+    fewer = await tenancy.tenants.create_token(caller, "acme", models=["stub/mock"])
+    with pytest.raises(ScopeMissing, match="models"):
+        await tenancy.tenants.create_token(caller, "acme", models=["*"])
+    rotated = await tenancy.tenants.rotate(caller, "acme")
+
+    assert same.token.models == rotated.token.models == ("stub/*",)
+    assert fewer.token.models == ("stub/mock",)
 
 
 async def test_a_token_is_listed_without_its_text(tenancy: Tenancy) -> None:

@@ -275,6 +275,8 @@ class TestAccess:
         [
             ("granularity", {"granularity": "week"}),
             ("group_by", {"group_by": "token_id"}),
+            ("group_by", {"group_by": "tag:"}),
+            ("group_by", {"group_by": "tag:No Tag"}),
             ("from", {"start": datetime(2026, 11, 1)}),  # noqa: DTZ001 - the mistake
             ("to", {"end": datetime(2026, 12, 1)}),  # noqa: DTZ001 - the mistake
             ("to", {"end": START}),

@@ -187,7 +187,7 @@ def test_no_reason_quotes_a_hash() -> None:
 
 def _from_a_newer_release(*, compat: int) -> bytes:
     stored = json.loads(render_record(ACME))
-    stored |= {"schema_version": 2, "compat_version": compat, "region": {"name": "eu", "n": 1}}
+    stored |= {"schema_version": 3, "compat_version": compat, "region": {"name": "eu", "n": 1}}
     return json.dumps(stored).encode()
 
 
@@ -200,13 +200,26 @@ def test_a_record_of_a_newer_release_is_read_and_what_we_do_not_know_is_kept() -
     assert record == ACME
     assert written["name"] == "New"
     assert written["region"] == {"name": "eu", "n": 1}
-    assert written["schema_version"] == 2
+    assert written["schema_version"] == 3
     assert parse_record(json.dumps(written).encode(), tenant="acme").name == "New"
 
 
 def test_a_record_of_a_release_that_forbids_it_is_broken() -> None:
     with pytest.raises(TenantBroken, match="newer release"):
-        parse_record(_from_a_newer_release(compat=2), tenant="acme")
+        parse_record(_from_a_newer_release(compat=3), tenant="acme")
+
+
+def test_tokens_for_some_models_are_kept_from_a_release_that_would_let_them_ask_any() -> None:
+    plain = json.loads(render_record(ACME))
+    tokens = tuple(replace(token, models=("stub/*",)) for token in ACME.tokens)
+    limited = replace(ACME, tokens=tokens)
+
+    written = render_record(limited)
+
+    assert (plain["schema_version"], plain["compat_version"]) == (1, 1)
+    assert "models" not in plain["tokens"][0]
+    assert json.loads(written)["compat_version"] == 2
+    assert parse_record(written, tenant="acme") == limited
 
 
 def test_costs_are_written_as_decimals() -> None:

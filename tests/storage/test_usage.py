@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from appliance.model.usage import TokenUsage
 from appliance.storage.connection import DatabaseRoot
 from appliance.storage.ledger import FILE, Entry, LedgerStore
 from appliance.storage.paths import ConfinedDirectory
-from appliance.storage.usage import Granularity, GroupBy, UsageRow, read_usage
+from appliance.storage.usage import Granularity, GroupBy, TagGroup, UsageRow, read_usage
 from tests.books import NOON, PRICE, directory, spend
 
 NOW = to_ns(NOON)
@@ -68,7 +69,7 @@ async def read(
     end_ns: int = EVER,
     *,
     granularity: Granularity = Granularity.DAY,
-    group_by: GroupBy | None = None,
+    group_by: GroupBy | TagGroup | None = None,
 ) -> list[UsageRow]:
     return await read_usage(root, start_ns, end_ns, granularity=granularity, group_by=group_by)
 
@@ -269,6 +270,23 @@ class TestGroups:
 
         rows = await read(root, group_by=group_by)
         assert [(row.group, row.requests) for row in rows] == expected
+
+    async def test_calls_are_grouped_by_the_value_of_a_tag(
+        self, root: ConfinedDirectory, ledger: LedgerStore
+    ) -> None:
+        settle(ledger, request=replace(spend(), tags=("project=x", "team=red")))
+        settle(ledger, request=replace(spend(), tags=("team=red:blue",)))
+        number = settle(ledger, request=replace(spend(), tags=("team=red",)))
+        settle(ledger, request=replace(spend(), tags=("teams=red",)))
+        settle(ledger)
+        ledger.correct(number, now_ns=NOW, cost_nano=-400, note="a credit")
+
+        rows = await read(root, group_by=TagGroup("team"))
+        assert [(row.group, row.requests, row.cost_nano) for row in rows] == [
+            ("", 2, 2_000),
+            ("red", 2, 1_600),
+            ("red:blue", 1, 1_000),
+        ]
 
     async def test_rows_are_in_order_of_time_and_then_of_group(
         self, root: ConfinedDirectory, ledger: LedgerStore

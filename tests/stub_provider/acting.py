@@ -11,7 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.stub_provider.answers import (
+from tests.stub_provider import speaking
+from tests.stub_provider.asked import Asked
+from tests.stub_provider.assistant import Call, Speech
+from tests.stub_provider.frames import (
     Answer,
     anthropic_end,
     anthropic_event,
@@ -20,7 +23,6 @@ from tests.stub_provider.answers import (
     openai_delta,
     openai_usage,
 )
-from tests.stub_provider.asked import Asked
 
 MODEL = "acts"
 _CALL = re.compile(r"^call ([A-Za-z0-9_-]+) (\{.*\})$", re.MULTILINE)
@@ -28,12 +30,12 @@ _REPEATED = re.compile(r"<<(.) (\d{1,9})>>")
 
 _PIECE = 1_000_000  # characters of arguments in one event
 
-Call = tuple[str, str]
+Wanted = tuple[str, str]
 
 
 def act(asked: Asked, body: Mapping[str, Any]) -> Answer:
     """One step: calls of tools, or at the end what they brought."""
-    script, results = _script(body.get("messages") or [])
+    script, results = _script(body.get("messages") or _messages(body.get("input") or []))
     steps = [_calls(step) for step in script.split("\n\n")]
     steps = [step for step in steps if step]
     done = 0
@@ -42,14 +44,35 @@ def act(asked: Asked, body: Mapping[str, Any]) -> Answer:
         left -= len(steps[done])
         done += 1
     offered = body.get("tool_choice") != "none"
-    calls: list[Call] = steps[done] if done < len(steps) and offered else []
+    calls: list[Wanted] = steps[done] if done < len(steps) and offered else []
     said = "" if calls else "results:\n" + "\n".join(results)
     if asked.dialect == "anthropic":
         return _anthropic(asked, calls, said)
+    if asked.dialect == "responses":
+        named = tuple(Call(f"call_{at}", *each) for at, each in enumerate(calls))
+        finish = "tool_calls" if calls else "stop"
+        return speaking.answer(asked, Speech(said, named, finish=finish), body)
     return _openai(asked, calls, said)
 
 
-def _calls(step: str) -> list[Call]:
+def _messages(items: str | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The items of a responses request as a chat would have them."""
+    if isinstance(items, str):
+        return [{"role": "user", "content": items}]
+    messages: list[dict[str, Any]] = []
+    for item in items:
+        kind = item.get("type", "message")
+        if kind == "message":
+            content = item["content"]
+            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            texts = [{"type": "text", "text": part.get("text", "")} for part in parts]
+            messages.append({"role": item["role"], "content": texts})
+        elif kind == "function_call_output":
+            messages.append({"role": "tool", "content": _text(item["output"])})
+    return messages
+
+
+def _calls(step: str) -> list[Wanted]:
     return [
         (name, _REPEATED.sub(lambda found: found[1] * int(found[2]), arguments))
         for name, arguments in _CALL.findall(step)
@@ -84,7 +107,7 @@ def _pieces(arguments: str) -> list[str]:
     return [arguments[at : at + _PIECE] for at in range(0, len(arguments), _PIECE)]
 
 
-def _openai(asked: Asked, calls: Sequence[Call], said: str) -> Answer:
+def _openai(asked: Asked, calls: Sequence[Wanted], said: str) -> Answer:
     pieces = [openai_delta(asked, {"role": "assistant", "content": ""})]
     for index, (name, arguments) in enumerate(calls):
         first, *more = _pieces(arguments)
@@ -101,7 +124,7 @@ def _openai(asked: Asked, calls: Sequence[Call], said: str) -> Answer:
     return Answer((*pieces, b"data: [DONE]\n\n"), "text/event-stream")
 
 
-def _anthropic(asked: Asked, calls: Sequence[Call], said: str) -> Answer:
+def _anthropic(asked: Asked, calls: Sequence[Wanted], said: str) -> Answer:
     pieces = [anthropic_start(asked)]
     blocks: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Dialect = Literal["openai", "anthropic", "ollama"]
+Dialect = Literal["openai", "anthropic", "ollama", "responses"]
 
 USUAL_WORDS = 20
 _COUNT = re.compile(r"mock-(\d{1,5})")
@@ -34,6 +34,7 @@ class Asked:
     fault: str = ""
     include_usage: bool = False
     tools: tuple[str, ...] = field(default_factory=tuple)
+    limit: int | None = None  # words, the caller's
 
     @property
     def text(self) -> str:
@@ -64,11 +65,12 @@ def read_asked(request: Request, dialect: Dialect) -> Asked:
         fault=fault,
         include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         tools=tuple(_tool_names(body)),
+        limit=limit,
     )
 
 
 def _limit(body: Mapping[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
+    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         if body.get(name) is not None:
             return int(body[name])
     limit = (body.get("options") or {}).get("num_predict")
@@ -79,13 +81,17 @@ def _tool_names(body: Mapping[str, Any]) -> list[str]:
     return [
         tool["name"] if "name" in tool else tool["function"]["name"]
         for tool in body.get("tools") or []
+        if "name" in tool or "function" in tool
     ]
 
 
 def _prompt_tokens(body: Mapping[str, Any]) -> int:
-    texts = [str(body.get("system") or "")]
-    for message in body.get("messages") or []:
-        content = message.get("content")
+    given = body.get("input")
+    spoken = body.get("messages") or (given if isinstance(given, list) else [])
+    texts = [str(body.get("system") or body.get("instructions") or "")]
+    texts.append(given if isinstance(given, str) else "")
+    for message in spoken:
+        content = message.get("content", message.get("output"))
         if isinstance(content, str):
             texts.append(content)
         elif isinstance(content, list):

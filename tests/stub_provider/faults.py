@@ -5,20 +5,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tests.stub_provider.answers import (
+from tests.stub_provider import speaking
+from tests.stub_provider.answers import good
+from tests.stub_provider.asked import Asked
+from tests.stub_provider.assistant import Call, Speech
+from tests.stub_provider.frames import (
     Answer,
     anthropic_end,
     anthropic_event,
     anthropic_start,
     encode,
-    good,
     ollama_end,
     ollama_line,
     openai_chunk,
     openai_delta,
     sse,
 )
-from tests.stub_provider.asked import Asked
 
 SECRET = "sk-stub-0123456789abcdef0123456789"
 ADDRESS = "http://10.0.0.7:8000/v1"
@@ -28,7 +30,7 @@ Fault = Callable[[Asked], Answer]
 
 def error_body(asked: Asked, message: str, kind: str, code: str | None = None) -> dict[str, Any]:
     match asked.dialect:
-        case "openai":
+        case "openai" | "responses":
             return {"error": {"message": message, "type": kind, "param": None, "code": code}}
         case "anthropic":
             return {"type": "error", "error": {"type": kind, "message": message}}
@@ -85,6 +87,10 @@ def _malformed(asked: Asked) -> Answer:
     broken = b'data: {"choices":[{"delta":{"content":"half","usage":{\n\n'
     if asked.dialect == "ollama":
         broken = b'{"message":{"content":"half\n'
+    if asked.dialect == "anthropic":
+        broken = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{\n\n'
+    if asked.dialect == "responses":
+        broken = b'event: response.output_text.delta\ndata: {"delta":"half\n\n'
     return replace(answer, pieces=(*answer.pieces[:3], broken, *answer.pieces[3:]))
 
 
@@ -124,6 +130,8 @@ def _error_event(asked: Asked, body: Mapping[str, Any]) -> bytes:
             return sse(body, event="error")
         case "ollama":
             return encode(body) + b"\n"
+        case "responses":
+            return sse({"type": "error", "sequence_number": 5, **body}, event="error")
 
 
 def _no_usage(asked: Asked) -> Answer:
@@ -140,6 +148,8 @@ def _with_usage(asked: Asked, usage: object) -> Answer:
         body = json.loads(answer.pieces[0])
         body["usage"] = usage
         return replace(answer, pieces=(encode(body),))
+    if asked.dialect == "responses":
+        return _last_event(answer, usage)
     if asked.dialect == "openai" and usage is not None:
         chunk = openai_chunk(asked, {"choices": [], "usage": usage})
         return replace(answer, pieces=(*answer.pieces[:-1], chunk, answer.pieces[-1]))
@@ -147,6 +157,15 @@ def _with_usage(asked: Asked, usage: object) -> Answer:
         end = {"done": True, "done_reason": "stop", "eval_count": "many"}
         return replace(answer, pieces=(*answer.pieces[:-1], ollama_line(asked, "", **end)))
     return answer
+
+
+def _last_event(answer: Answer, usage: object) -> Answer:
+    """The terminal event of a responses stream, with another usage."""
+    name, _, data = answer.pieces[-1].decode().partition("\n")
+    event = json.loads(data.removeprefix("data: "))
+    event["response"]["usage"] = usage
+    last = sse(event, event=name.removeprefix("event: "))
+    return replace(answer, pieces=(*answer.pieces[:-1], last))
 
 
 def _split_frames(asked: Asked) -> Answer:
@@ -185,6 +204,9 @@ def _stream_instead(asked: Asked) -> Answer:
 
 def _odd_tools(asked: Asked) -> Answer:
     """A call without index and id, its arguments an object; content and choices null."""
+    if asked.dialect == "responses":
+        speech = Speech(calls=(Call("", "get_weather", '{"city": "Oslo"}'),), finish="tool_calls")
+        return speaking.answer(asked, speech, {})
     function = {"name": "get_weather", "arguments": {"city": "Oslo"}}
     odd = {"role": "assistant", "content": None, "tool_calls": [{"function": function}]}
     if not asked.stream:
@@ -209,9 +231,13 @@ def _tool_call(asked: Asked) -> Answer:
             return _openai_tool_call(asked, name)
         case "anthropic":
             return _anthropic_tool_call(asked, name)
+        case "responses":
+            call = Call("call_1", name, '{"city":"Oslo"}')
+            speech = Speech("Looking.", (call,), thought="Hm.", finish="tool_calls")
+            return speaking.answer(asked, speech, {})
         case "ollama":
-            call = {"function": {"name": name, "arguments": {"city": "Oslo"}}}
-            message = {"role": "assistant", "content": "", "tool_calls": [call]}
+            said = {"function": {"name": name, "arguments": {"city": "Oslo"}}}
+            message = {"role": "assistant", "content": "", "tool_calls": [said]}
             pieces = (
                 ollama_line(asked, "", message={"role": "assistant", "thinking": "Hm."}),
                 ollama_line(asked, "Looking."),

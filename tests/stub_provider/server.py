@@ -1,27 +1,28 @@
 """The stub's HTTP server: just enough of HTTP/1.1, and fast, because it is measured against."""
 
-import hashlib
-import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import trio
 
-from tests.stub_provider import acting
-from tests.stub_provider.answers import Answer, encode, good
+from tests.stub_provider import acting, assistant, embedding, speaking
+from tests.stub_provider.answers import good
 from tests.stub_provider.asked import Asked, Dialect, Request, read_asked
+from tests.stub_provider.conversation import read
 from tests.stub_provider.faults import FAULTS, error_body
+from tests.stub_provider.frames import Answer, encode
 
 _READ_BYTES = 65536
 _KEPT_REQUESTS = 1000
-_DIMENSIONS = 8
+_MADE = "2026-01-01T00:00:00Z"
 
 _DIALECTS: tuple[tuple[str, Dialect], ...] = (
     ("/chat/completions", "openai"),
     ("/messages", "anthropic"),
     ("/api/chat", "ollama"),
+    ("/responses", "responses"),
 )
 MODELS = ("mock", "mock-300")
 
@@ -59,14 +60,19 @@ def respond(request: Request) -> Answer:
 def _respond(request: Request) -> Answer:
     path = request.path.partition("?")[0]
     if request.method == "GET":
-        return _listed(path)
-    if path.endswith("/embeddings"):
-        return Answer((encode(_embeddings(json.loads(request.body))),))
+        return _listed(path, anthropic="anthropic-version" in request.headers)
+    if path.startswith("/anthropic/") and not {"x-api-key", "authorization"} & set(request.headers):
+        return Answer((encode(_no_key()),), status=401)
+    for ending, count in _COUNTED.items():
+        if path.endswith(ending):
+            return Answer((encode(count(request.json())),))
     for ending, dialect in _DIALECTS:
         if path.endswith(ending):
             asked = read_asked(request, dialect)
             if asked.model == acting.MODEL:
                 return acting.act(asked, request.json())
+            if asked.model == assistant.MODEL:
+                return _assist(asked, request.json())
             return _answer(asked)
     return Answer((b'{"error":{"message":"no such path"}}',), status=404)
 
@@ -83,33 +89,50 @@ def _answer(asked: Asked) -> Answer:
     return FAULTS[asked.fault](asked)
 
 
-def _listed(path: str) -> Answer:
+def _assist(asked: Asked, body: Mapping[str, Any]) -> Answer:
+    conversation = read(asked.dialect, body)
+    asked = replace(asked, prompt_tokens=conversation.tokens)
+    if asked.fault:
+        return _answer(asked)
+    return speaking.answer(asked, assistant.speak(conversation, asked.limit), body)
+
+
+def _no_key() -> dict[str, Any]:
+    error = {"type": "authentication_error", "message": "x-api-key header is required"}
+    return {"type": "error", "error": error}
+
+
+def _counted_messages(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {"input_tokens": read("anthropic", body).tokens}
+
+
+def _counted_items(body: Mapping[str, Any]) -> dict[str, Any]:
+    tokens = read("responses", body).tokens
+    return {"object": "response.input_tokens", "input_tokens": tokens}
+
+
+_COUNTED: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "/messages/count_tokens": _counted_messages,
+    "/responses/input_tokens": _counted_items,
+    "/embeddings": embedding.openai,
+    "/api/embed": embedding.ollama,
+}
+
+
+def _listed(path: str, *, anthropic: bool) -> Answer:
     if path.endswith("/tags"):
         return Answer((encode({"models": [{"name": model} for model in MODELS]}),))
+    if path.endswith("/models") and anthropic:
+        listed = [
+            {"type": "model", "id": model, "display_name": model, "created_at": _MADE}
+            for model in MODELS
+        ]
+        page = {"data": listed, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]}
+        return Answer((encode(page),))
     if path.endswith("/models"):
         entries = [{"id": model, "object": "model", "owned_by": "stub"} for model in MODELS]
         return Answer((encode({"object": "list", "data": entries}),))
     return Answer((b"{}",), status=404)
-
-
-def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    """Vectors that depend on the text alone; they mean nothing."""
-    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-    vectors = [[byte / 255 for byte in _digest(text)[:_DIMENSIONS]] for text in texts]
-    tokens = sum(len(str(text).split()) for text in texts)
-    return {
-        "object": "list",
-        "model": body.get("model"),
-        "data": [
-            {"object": "embedding", "index": i, "embedding": vector}
-            for i, vector in enumerate(vectors)
-        ],
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
-
-
-def _digest(text: object) -> bytes:
-    return hashlib.sha256(str(text).encode()).digest()
 
 
 async def _read_request(stream: trio.abc.Stream, buffer: bytearray) -> Request | None:

@@ -161,3 +161,32 @@ def test_a_page_is_ours_only_if_the_browser_says_so(
     presented = read_headers([(b"host", b"gw.test"), *headers])
 
     assert is_same_origin(presented, ["https://chat.test"]) is ours
+
+
+@pytest.mark.parametrize(
+    ("headers", "bearer"),
+    [
+        ([(b"x-api-key", b"key")], b"key"),
+        ([(b"x-api-key", b"key"), (b"authorization", b"Bearer token")], b"token"),
+        ([(b"x-api-key", b"key"), (b"authorization", b"Basic eDp5")], b"key"),
+        ([(b"x-api-key", b"key"), (b"authorization", b"Bearer")], b"key"),
+        ([(b"x-api-key", b"key"), (b"cookie", b"openclaw_session=x.y")], b"key"),
+        # Of two, none is the right one.
+        ([(b"x-api-key", b"a"), (b"x-api-key", b"b")], b""),
+        ([(b"x-api-key", b"")], b""),
+        ([(b"authorization", b"Bearer token")], b"token"),
+        ([(b"authorization", b"Basic eDp5")], b""),
+        ([], None),
+    ],
+)
+def test_a_route_that_takes_an_api_key_prefers_a_usable_bearer_token(
+    headers: Pairs, bearer: bytes | None
+) -> None:
+    assert read_headers(headers).with_api_key().bearer == bearer
+
+
+def test_an_api_key_is_no_bearer_token_to_those_who_do_not_ask_for_it() -> None:
+    presented = read_headers([(b"x-api-key", b"key")])
+
+    assert presented.bearer is None
+    assert presented.cookie is None

@@ -235,6 +235,7 @@ class Rounds:
         record.usage = added(record.usage, settled.usage)
         record.cost_nano += settled.cost_nano or 0
         record.is_priced &= settled.cost_nano is not None
+        call.cost_nano = record.cost_nano if record.is_priced else None
 
     def _trim_when_full(self) -> None:
         window = context_window(self._work.tenant.config, self._work.model)

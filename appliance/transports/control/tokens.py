@@ -25,7 +25,12 @@ async def create(call: Call[TokenCreate, NoQuery]) -> TokenCreated:
     body = call.body
     lifetime = None if body.expires_in is None else duration(body.expires_in, "expires_in")
     minted = await call.services.tenants.create_token(
-        call.caller, call.tenant, label=body.label, scopes=body.scopes, expires_in=lifetime
+        call.caller,
+        call.tenant,
+        label=body.label,
+        scopes=body.scopes,
+        expires_in=lifetime,
+        models=body.models,
     )
     return TokenCreated.of(minted.token, minted.text)
 

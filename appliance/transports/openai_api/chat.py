@@ -35,6 +35,7 @@ class ChatHandler:
             id=f"chatcmpl-{secrets.token_hex(12)}",
             created=int(self.clock().timestamp()),
             include_usage=request.include_usage,
+            of_functions="functions" in request.body,
         )
         agent = agent_of(request.model)
         if agent is None:

@@ -1,51 +1,166 @@
-"""``GET /v1/models`` and ``/v1/models/{id}``: what this tenant may name."""
+"""``GET /v1/models`` and ``/v1/models/{id}``: what this tenant may name.
+
+OpenAI and Anthropic list theirs at the same path. Who sends ``anthropic-version``
+is answered in Anthropic's shape, page by page, everybody else in OpenAI's.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import unquote
+from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from appliance.model.errors import ModelUnknown
+from appliance.model.errors import InvalidRequest, ModelUnknown
 from appliance.model.tokens import Scope
+from appliance.services.embeddings import embedding_entries
 from appliance.services.routing import CatalogueEntry
 from appliance.tenants.runtime import TenantRuntime
-from appliance.transports.raw.exchange import Exchange
+from appliance.transports.raw.exchange import Exchange, RawRoute
 
 PATH = "/v1/models"
+
+_ANTHROPIC = b"anthropic-version"
+_PAGE = 20
+_LONGEST_PAGE = 1000
+_MOST_QUERIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a caller may name as a model: the one place that decides it."""
+
+    list_models: Callable[[TenantRuntime], Awaitable[Sequence[CatalogueEntry]]]
+
+    async def to(self, exchange: Exchange) -> Sequence[CatalogueEntry]:
+        """Let the caller in and list the models, each once, those for embeddings last."""
+        exchange.require_method("GET", "HEAD")
+        caller = exchange.admit(Scope.CHAT, Scope.READ)
+        runtime = await exchange.wake()
+        offered: dict[str, CatalogueEntry] = {}
+        for entry in (*await self.list_models(runtime), *embedding_entries(runtime.config)):
+            if caller.may_ask(entry.id, entry.leads_to):
+                offered.setdefault(entry.id, entry)
+        return list(offered.values())
 
 
 @dataclass(frozen=True, slots=True)
 class ModelsHandler:
-    list_models: Callable[[TenantRuntime], Awaitable[Sequence[CatalogueEntry]]]
-    since: datetime  # when this gateway began to offer them; OpenAI's "created"
+    """In OpenAI's shape."""
+
+    offered: Offered
+    since: datetime  # when this gateway began to offer them
 
     async def __call__(self, exchange: Exchange) -> None:
-        exchange.require_method("GET", "HEAD")
-        exchange.admit(Scope.CHAT, Scope.READ)
-        entries = await self.list_models(await exchange.wake())
-        body = _render(exchange.path, entries, int(self.since.timestamp()))
-        await exchange.answer.whole(body)
+        entries = await self.offered.to(exchange)
+        wanted = _wanted(exchange.path)
+        if wanted:
+            shown: object = self._model(_find(entries, wanted))
+        else:
+            shown = {"object": "list", "data": [self._model(entry) for entry in entries]}
+        await exchange.answer.whole(msgspec.json.encode(shown))
+
+    def _model(self, entry: CatalogueEntry) -> dict[str, object]:
+        created = int(self.since.timestamp())
+        return {"id": entry.id, "object": "model", "created": created, "owned_by": entry.owned_by}
 
 
-def _render(path: str, entries: Sequence[CatalogueEntry], created: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class AnthropicModelsHandler:
+    """In Anthropic's shape; its clients may send their key as ``x-api-key``."""
+
+    offered: Offered
+    since: datetime
+
+    async def __call__(self, exchange: Exchange) -> None:
+        request_id = exchange.answer.request_id.encode()
+        exchange.more_headers = lambda: ((b"request-id", request_id),)
+        exchange.presented = exchange.presented.with_api_key()
+        entries = await self.offered.to(exchange)
+        wanted = _wanted(exchange.path)
+        if wanted:
+            shown: object = self._model(_find(entries, wanted))
+        else:
+            page, has_more = _Paging.of(exchange.scope).cut(entries)
+            shown = {
+                "data": [self._model(entry) for entry in page],
+                "has_more": has_more,
+                "first_id": page[0].id if page else None,
+                "last_id": page[-1].id if page else None,
+            }
+        await exchange.answer.whole(msgspec.json.encode(shown))
+
+    def _model(self, entry: CatalogueEntry) -> dict[str, object]:
+        return {
+            "type": "model",
+            "id": entry.id,
+            "display_name": entry.id,
+            "created_at": f"{self.since:%Y-%m-%dT%H:%M:%SZ}",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ByVersionHeader:
+    """The endpoint of both: Anthropic's clients always say which version they speak."""
+
+    openai: RawRoute
+    anthropic: RawRoute
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        named = any(name == _ANTHROPIC for name, _ in scope["headers"])
+        await (self.anthropic if named else self.openai)(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paging:
+    """A page of at most ``limit`` entries, after or before one of them."""
+
+    limit: int
+    after: str | None
+    before: str | None
+
+    @classmethod
+    def of(cls, scope: dict[str, Any]) -> "_Paging":
+        """Read a query; raise :exc:`InvalidRequest` naming the parameter."""
+        text = scope.get("query_string", b"").decode("latin-1")
+        try:
+            query = dict(parse_qsl(text, max_num_fields=_MOST_QUERIES))
+        except ValueError:
+            raise InvalidRequest.at("", f"a query of more than {_MOST_QUERIES} fields") from None
+        limit = query.get("limit", str(_PAGE))
+        if not (limit.isascii() and limit.isdigit() and len(limit) <= 4):
+            limit = "0"
+        if not 1 <= int(limit) <= _LONGEST_PAGE:
+            raise InvalidRequest.at("limit", f"must lie between 1 and {_LONGEST_PAGE}")
+        after, before = query.get("after_id"), query.get("before_id")
+        if after is not None and before is not None:
+            raise InvalidRequest.at("before_id", "comes with after_id", "send one of them")
+        return cls(int(limit), after, before)
+
+    def cut(self, entries: Sequence[CatalogueEntry]) -> tuple[Sequence[CatalogueEntry], bool]:
+        """The page, and whether there is more in the direction that was asked for."""
+        if self.before is not None:
+            ahead = entries[: _position(entries, self.before, "before_id")]
+            return ahead[-self.limit :], len(ahead) > self.limit
+        start = 0 if self.after is None else _position(entries, self.after, "after_id") + 1
+        return entries[start : start + self.limit], len(entries) > start + self.limit
+
+
+def _position(entries: Sequence[CatalogueEntry], name: str, field: str) -> int:
+    for index, entry in enumerate(entries):
+        if entry.id == name:
+            return index
+    raise InvalidRequest.at(field, "is none of the models", f"GET {PATH} lists them")
+
+
+def _wanted(path: str) -> str:
     # A slash in an id arrives encoded or not, depending on the client.
-    wanted = unquote(path.removeprefix(PATH).removeprefix("/"))
-    if not wanted:
-        return msgspec.json.encode(
-            {"object": "list", "data": [_model(e, created) for e in entries]}
-        )
+    return unquote(path.removeprefix(PATH).removeprefix("/"))
+
+
+def _find(entries: Sequence[CatalogueEntry], name: str) -> CatalogueEntry:
     for entry in entries:
-        if entry.id == wanted:
-            return msgspec.json.encode(_model(entry, created))
-    raise ModelUnknown(f"there is no model {wanted[:200]!r}; GET {PATH} lists those there are")
-
-
-def _model(entry: CatalogueEntry, created: int) -> dict[str, object]:
-    return {
-        "id": entry.id,
-        "object": "model",
-        "created": created,
-        "owned_by": entry.owned_by,
-    }
+        if entry.id == name:
+            return entry
+    raise ModelUnknown(f"there is no model {name[:200]!r}; GET {PATH} lists those there are")

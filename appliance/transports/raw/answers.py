@@ -14,6 +14,7 @@ import trio
 
 from appliance.services.model_calls import OpenCall
 from appliance.transports.bodies import Receive
+from appliance.transports.raw.call_headers import call_headers, settled_headers
 from appliance.transports.raw.failures import Failure, Header
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -64,7 +65,7 @@ class Answer:
         await self._quiet()
         # The head leaves with the first event: one system call less.
         if not self.begun:
-            await self._start(200, _SSE, waited=call.waited)
+            await self._start(200, (*_SSE, *call_headers(call)), waited=call.waited)
 
     async def send(self, events: bytes) -> None:
         await self._write(events, more=True)
@@ -75,14 +76,33 @@ class Answer:
         if self.streams:
             await self._write(rest, more=False)
             return
-        await self.whole(rest, waited=call.waited)
+        await self.whole(rest, waited=call.waited, headers=settled_headers(call))
+
+    async def open_stream(self) -> None:
+        """Begin a stream of what was answered before."""
+        await self._quiet()
+        if not self.begun:
+            await self._start(200, _SSE, waited=0.0)
+
+    async def close_stream(self, rest: bytes) -> None:
+        """Send the last of it."""
+        await self._quiet()
+        self._ended = True
+        await self._write(rest, more=False)
 
     # What the door does.
 
-    async def whole(self, body: bytes, *, status: int = 200, waited: float = 0.0) -> None:
+    async def whole(
+        self,
+        body: bytes,
+        *,
+        status: int = 200,
+        waited: float = 0.0,
+        headers: Sequence[Header] = (),
+    ) -> None:
         """Send a complete JSON answer."""
         self._ended = True
-        headers = ((b"content-type", b"application/json"), _length(body))
+        headers = ((b"content-type", b"application/json"), _length(body), *headers)
         await self._start(status, headers, waited=waited)
         await self._write(body, more=False)
 

@@ -18,6 +18,7 @@ from appliance.transports.callers import (
 )
 from appliance.transports.problems import find_expected
 from appliance.transports.raw.answers import Answer
+from appliance.transports.websocket.upgrade import Upgrade, read_upgrade
 
 
 class AccessLog(Protocol):
@@ -66,6 +67,17 @@ class RawDoor:
         )
         require_route_tenant(route_tenant, caller)
         return caller
+
+    def admit_upgrade(self, scope: dict[str, Any], *, path: str) -> Upgrade:
+        """Return what the request for a WebSocket at ``path`` proves; raises like :meth:`admit`."""
+        require_held(scope.get(ROUTE_TENANT), self._holds)
+        return read_upgrade(
+            scope,
+            access=self._access,
+            peers=self._current_peers(),
+            allowed_origins=self.config.server.allowed_origins,
+            paths=frozenset({path}),
+        )
 
     def count_refusal(self, error: Exception) -> None:
         """Count a failure that was foreseen."""

@@ -6,6 +6,7 @@ an answer in the form of the route's API.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from appliance.config.schema import GatewayConfig
@@ -17,8 +18,10 @@ from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.bodies import ClientGone, read_body
 from appliance.transports.callers import ACCEPTED_AT, Presented, read_headers
 from appliance.transports.raw.answers import Answer
+from appliance.transports.raw.call_headers import advised
 from appliance.transports.raw.failures import FailureForm, Header
 from appliance.transports.raw.limits import limit_headers
+from appliance.transports.raw.wishes import with_wishes
 
 T = TypeVar("T")
 
@@ -40,7 +43,10 @@ class Door(Protocol):
 
 
 class Exchange:
-    """One request under way. ``caller`` and ``runtime`` are there once they are asked for."""
+    """One request under way. ``caller`` and ``runtime`` are there once they are asked for.
+
+    ``more_headers`` are what a route's API tells with every answer, besides the limits.
+    """
 
     def __init__(
         self, scope: dict[str, Any], receive: Any, send: Any, *, door: Door, tenants: Tenants
@@ -50,6 +56,8 @@ class Exchange:
         self.presented = read_headers(scope["headers"])
         self.caller: Caller | None = None
         self.runtime: TenantRuntime | None = None
+        self._was_woken = False
+        self.more_headers: Callable[[], Sequence[Header]] = tuple
         self._receive = receive
         self._tenants = tenants
         server = door.config.server
@@ -95,6 +103,7 @@ class Exchange:
         caller = self.caller = self.door.admit(self.scope, self.presented)
         caller.require(next((scope for scope in scopes if caller.may(scope)), scopes[0]))
         caller.require_tenant()
+        caller = self.caller = with_wishes(caller, self.scope["headers"])
         return caller
 
     async def read(self, *, limit: int | None = None) -> bytes:
@@ -111,6 +120,7 @@ class Exchange:
         """The caller's tenant, awake; its limits are told with the answer from here on."""
         if self.caller is None:
             raise RuntimeError("nobody was let in")
+        self._was_woken = True
         self.runtime = await self._tenants.runtime(self.caller.require_tenant())
         return self.runtime
 
@@ -123,8 +133,16 @@ class Exchange:
             raise RuntimeError("the tenant was not woken")
         return await self.runtime.perform(work, caller=self.caller, left=self.answer.wait_left)
 
+    async def know_limits(self) -> None:
+        """Have the limits told with a failure too, once it is known whose they are."""
+        if self._was_woken or self.caller is None or self.caller.tenant is None:
+            return
+        with suppress(Exception):  # the failure that is to be told is another one
+            await self.wake()
+
     def _limits(self) -> Sequence[Header]:
-        return () if self.runtime is None else limit_headers(self.runtime.meter)
+        limits = () if self.runtime is None else limit_headers(self.runtime.meter)
+        return (*limits, *self.more_headers())
 
 
 class RawRoute:
@@ -154,7 +172,8 @@ class RawRoute:
             pass  # nobody reads the answer; what was used is settled
         except Exception as error:  # noqa: BLE001 - the edge: what nobody foresaw is logged by its form
             self._door.count_refusal(error)
-            await answer.fail(self._form(error, answer.request_id))
+            await exchange.know_limits()
+            await answer.fail(advised(self._form(error, answer.request_id), error))
         finally:
             label = self._label if isinstance(self._label, str) else self._label(exchange.path)
             self._door.note(scope, exchange.caller, answer, route=label)

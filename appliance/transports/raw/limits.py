@@ -1,4 +1,4 @@
-"""Rate headers of a tenant, in OpenAI's words."""
+"""What a tenant has left, on every answer: rates in OpenAI's words, and budgets."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,8 +8,14 @@ from appliance.transports.raw.failures import Header
 
 class Rated(Protocol):
     def rate_headers(self) -> dict[str, str]: ...
+    def budget_headers(self) -> dict[str, str]: ...
 
 
 def limit_headers(meter: Rated) -> Sequence[Header]:
-    """``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` of the rates that have a limit."""
-    return [(name.encode(), value.encode()) for name, value in meter.rate_headers().items()]
+    """Of what has a limit: the rates and the budgets of the tenant whose meter this is.
+
+    ``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` and
+    ``x-openclaw-budget-{limit,remaining,reset}-{tokens,cost}``.
+    """
+    told = meter.rate_headers() | meter.budget_headers()
+    return [(name.encode(), value.encode()) for name, value in told.items()]

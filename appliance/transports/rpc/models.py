@@ -117,7 +117,8 @@ def _configured(call: MethodCall[Any]) -> Iterator[Target]:
     """What the config names, the default first."""
     config = call.awake.config
     agents = [agent.model for agent in config.defaults.agents.values()]
-    for name in (config.models.default, *agents, *config.models.aliases, *config.models.failover):
+    models = config.models
+    for name in (models.default, *agents, *models.aliases, *models.failover, *models.balance):
         yield from _targets(call, name)
 
 

@@ -12,13 +12,14 @@ from appliance.transports.rpc.fields import TokenIdText
 from appliance.transports.rpc.method import Method, MethodCall, Result, Who
 from appliance.transports.rpc.tenants_shapes import OfTenant
 from appliance.transports.schemas.base import Duration, duration
-from appliance.transports.schemas.tokens import Label
+from appliance.transports.schemas.tokens import Label, Models
 
 
 class TokensCreateParams(OfTenant, frozen=True, kw_only=True):
     label: Label = ""
     scopes: Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=len(Scope))] = (Scope.FULL,)
     expires_in: Duration | None = None
+    models: Models = ()
 
 
 class TokensListParams(OfTenant, frozen=True, kw_only=True):
@@ -35,6 +36,7 @@ class TokenRow(Result, frozen=True, kw_only=True):
     scopes: Sequence[str]
     created_at: datetime
     expires_at: datetime | None = None
+    models: Sequence[str] = ()
     last_used_at: datetime | None = None
 
     @classmethod
@@ -62,7 +64,12 @@ async def tokens_create(call: MethodCall[TokensCreateParams]) -> TokensCreateRes
     params, tenant = call.params, call.params.require_tenant()
     life = None if params.expires_in is None else duration(params.expires_in, "expiresIn")
     minted = await call.services.tenants.create_token(
-        call.caller, tenant, label=params.label, scopes=params.scopes, expires_in=life
+        call.caller,
+        tenant,
+        label=params.label,
+        scopes=params.scopes,
+        expires_in=life,
+        models=params.models,
     )
     return TokensCreateResult(**_fields(minted.token), tenant_id=tenant, token=minted.text)
 
@@ -86,6 +93,7 @@ def _fields(token: TokenRecord) -> dict[str, Any]:
         "scopes": sorted(token.scopes),
         "created_at": token.created_at,
         "expires_at": token.expires_at,
+        "models": token.models,
     }
 
 

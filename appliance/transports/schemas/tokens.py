@@ -9,6 +9,10 @@ from msgspec import Meta
 from appliance.model.tokens import Scope, TokenRecord
 from appliance.transports.schemas.base import Body, Duration, Query, View
 
+Models = Annotated[
+    tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...],
+    Meta(max_length=50, description="Models it is for: provider/model, an alias, or with *."),
+]
 Label = Annotated[str, Meta(max_length=100, description="For people, to tell tokens apart.")]
 
 
@@ -16,6 +20,7 @@ class TokenCreate(Body, frozen=True):
     label: Label = ""
     scopes: Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=len(Scope))] = (Scope.FULL,)
     expires_in: Duration | None = None
+    models: Models = ()
 
 
 class TokenRotate(Body, frozen=True):
@@ -36,6 +41,7 @@ class TokenView(View, frozen=True):
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None
+    models: Annotated[Sequence[str], Meta(description="Empty: any model.")] = ()
 
     @classmethod
     def of(cls, record: TokenRecord) -> Self:
@@ -46,6 +52,7 @@ class TokenView(View, frozen=True):
             created_at=record.created_at,
             expires_at=record.expires_at,
             last_used_at=record.last_used_at,
+            models=record.models,
         )
 
 
@@ -60,6 +67,7 @@ class TokenCreated(View, frozen=True):
     scopes: Sequence[str]
     created_at: datetime
     expires_at: datetime | None
+    models: Annotated[Sequence[str], Meta(description="Empty: any model.")] = ()
 
     @classmethod
     def of(cls, record: TokenRecord, text: str) -> Self:
@@ -70,6 +78,7 @@ class TokenCreated(View, frozen=True):
             scopes=sorted(record.scopes),
             created_at=record.created_at,
             expires_at=record.expires_at,
+            models=record.models,
         )
 
 

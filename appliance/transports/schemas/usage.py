@@ -12,7 +12,14 @@ from appliance.model.errors import InvalidRequest
 from appliance.transports.schemas.base import Query, View
 
 Granularity = Literal["hour", "day", "month"]
-Grouping = Literal["model", "agent", "channel", "session", "kind"]
+Grouping = Annotated[
+    str,
+    Meta(
+        max_length=68,
+        pattern=r"^(model|agent|channel|session|kind|tag:[a-z0-9_.:-]{1,64})$",
+        description="model, agent, channel, session, kind, or tag:NAME: a tag of the callers'.",
+    ),
+]
 
 _MOMENT = "A month 2026-11, a day 2026-11-30, or a moment 2026-11-30T12:00:00Z; without zone, UTC."
 _REMEDY = "write 2026-11, 2026-11-30 or 2026-11-30T12:00:00Z"

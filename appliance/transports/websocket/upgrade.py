@@ -42,9 +42,10 @@ def read_upgrade(
     access: Authenticator,
     peers: Peers,
     allowed_origins: Iterable[str],
+    paths: frozenset[str] = PATHS,
 ) -> Upgrade:
     """Raises ``NotFound``, ``TokenRejected`` or ``Forbidden``."""
-    if scope["path"] not in PATHS:
+    if scope["path"] not in paths:
         raise NotFound("a WebSocket is served at / and /ws")
     presented = read_headers(scope["headers"])
     ip = peers.client_ip(scope, presented)

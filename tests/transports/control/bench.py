@@ -147,12 +147,14 @@ class FakeTenants(TenantService):
         label: str = "",
         scopes: Iterable[Scope | str] = (Scope.FULL,),
         expires_in: timedelta | None = None,
+        models: Iterable[str] = (),
     ) -> MintedToken:
         self._require("create_token", caller, tenant_id)
         text = self.add(tenant_id, *(Scope(scope) for scope in scopes))
         expires = None if expires_in is None else NOW + expires_in
         token = self.records[tenant_id].tokens[-1]
-        return MintedToken(replace(token, label=label, expires_at=expires), text)
+        changed = replace(token, label=label, expires_at=expires, models=tuple(models))
+        return MintedToken(changed, text)
 
     async def list_tokens(self, caller: Caller, tenant_id: str) -> tuple[TokenRecord, ...]:
         return self._require("list_tokens", caller, tenant_id).tokens

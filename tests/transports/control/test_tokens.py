@@ -8,7 +8,7 @@ from tests.transports.control.bench import NOW, Bench
 
 async def test_a_token_is_shown_once(bench: Bench) -> None:
     bench.tenants.add("acme")
-    body = {"label": "ci", "scopes": ["chat", "read"], "expires_in": "30d"}
+    body = {"label": "ci", "scopes": ["chat", "read"], "expires_in": "30d", "models": ["a/*"]}
     async with bench.admin() as client:
         made = await client.post("/v1/tenants/acme/tokens", json=body)
         listed = await client.get("/v1/tenants/acme/tokens")
@@ -16,6 +16,7 @@ async def test_a_token_is_shown_once(bench: Bench) -> None:
     assert made.status_code == 201
     assert made.json()["token"].startswith("tenant:acme:")
     assert made.json()["scopes"] == ["chat", "read"]
+    assert made.json()["models"] == ["a/*"]
     expected = (NOW + timedelta(days=30)).isoformat().replace("+00:00", "Z")
     assert made.json()["expires_at"] == expected
     assert len(listed.json()["tokens"]) == 2
@@ -29,6 +30,7 @@ async def test_a_token_is_shown_once(bench: Bench) -> None:
         ({"scopes": ["root"]}, "scopes[0]"),
         ({"expires_in": "soon"}, "expires_in"),
         ({"label": "x" * 101}, "label"),
+        ({"models": [""]}, "models[0]"),
     ],
 )
 async def test_a_wrong_wish_is_named(bench: Bench, body: dict[str, object], field: str) -> None:

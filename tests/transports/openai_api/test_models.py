@@ -1,15 +1,18 @@
-"""``GET /v1/models``: what a tenant may name, in OpenAI's shape."""
+"""``GET /v1/models``: what a tenant may name, in OpenAI's shape and in Anthropic's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
 import msgspec
 import pytest
 import trio
+from msgspec import structs
 
+from appliance.config.loading import parse_config
 from appliance.config.schema import GatewayConfig
 from appliance.model.callers import ActorKind, Caller
 from appliance.model.errors import ApplianceError, TenantDisabled, TokenRejected
@@ -17,9 +20,16 @@ from appliance.model.tokens import Scope
 from appliance.services.routing import CatalogueEntry
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.callers import ACCEPTED_AT, Presented
-from appliance.transports.openai_api.answers import Answer
-from appliance.transports.openai_api.failures import Failure, failure_of
-from appliance.transports.openai_api.models import ModelsRoute
+from appliance.transports.openai_api.failures import failure_of
+from appliance.transports.openai_api.models import (
+    PATH,
+    AnthropicModelsHandler,
+    ByVersionHeader,
+    ModelsHandler,
+    Offered,
+)
+from appliance.transports.raw.answers import Answer
+from appliance.transports.raw.exchange import RawRoute
 
 SINCE = datetime(2026, 11, 21, tzinfo=UTC)
 ENTRIES = [
@@ -34,22 +44,44 @@ class FakeDoor:
     caller: Caller | ApplianceError
     config: GatewayConfig = field(default_factory=GatewayConfig)
     noted: list[tuple[Caller | None, int]] = field(default_factory=list)
+    refused: list[Exception] = field(default_factory=list)
 
     def admit(self, scope: dict[str, Any], presented: Presented) -> Caller:
         if isinstance(self.caller, ApplianceError):
             raise self.caller
         return self.caller
 
-    def refuse(self, error: Exception, *, request_id: str) -> Failure:
-        return failure_of(error, request_id=request_id)
+    def count_refusal(self, error: Exception) -> None:
+        self.refused.append(error)
 
-    def note(self, scope: dict[str, Any], caller: Caller | None, answer: Answer) -> None:
+    def note(
+        self, scope: dict[str, Any], caller: Caller | None, answer: Answer, *, route: str
+    ) -> None:
+        assert route == PATH
         self.noted.append((caller, answer.status))
+
+
+@dataclass
+class FakeRuntime:
+    """What the routes want of a tenant."""
+
+    config: GatewayConfig
+    meter: "FakeRuntime | None" = None
+
+    def __post_init__(self) -> None:
+        self.meter = self
+
+    def rate_headers(self) -> dict[str, str]:
+        return {}
+
+    def budget_headers(self) -> dict[str, str]:
+        return {}
 
 
 @dataclass
 class FakeTenants:
     failure: Exception | None = None
+    config: GatewayConfig = field(default_factory=GatewayConfig)
     asked: list[str] = field(default_factory=list)
 
     async def runtime(self, tenant_id: str) -> TenantRuntime:
@@ -57,7 +89,7 @@ class FakeTenants:
         self.asked.append(tenant_id)
         if self.failure is not None:
             raise self.failure
-        return cast("TenantRuntime", object())
+        return cast("TenantRuntime", FakeRuntime(self.config))
 
 
 async def list_models(runtime: TenantRuntime) -> Sequence[CatalogueEntry]:
@@ -82,19 +114,33 @@ async def ask(
     path: str = "/v1/models",
     *,
     method: str = "GET",
+    query: str = "",
+    anthropic: bool = False,
     caller: Caller | ApplianceError | None = None,
     failure: Exception | None = None,
+    config: GatewayConfig | None = None,
 ) -> Asked:
-    door, tenants = FakeDoor(caller or tenant(Scope.FULL)), FakeTenants(failure)
+    door = FakeDoor(caller or tenant(Scope.FULL))
+    tenants = FakeTenants(failure, config or GatewayConfig())
     messages: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
         await trio.lowlevel.checkpoint()
         messages.append(message)
 
-    route = ModelsRoute(door, tenants, list_models, SINCE)
-    scope = {"method": method, "path": path, "headers": [], ACCEPTED_AT: perf_counter()}
-    await route(scope, trio.sleep_forever, send)
+    offered = Offered(list_models)
+    route = partial(RawRoute, door=door, tenants=tenants, form=failure_of, label=PATH)
+    endpoint = ByVersionHeader(
+        route(ModelsHandler(offered, SINCE)), route(AnthropicModelsHandler(offered, SINCE))
+    )
+    scope = {
+        "method": method,
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(b"anthropic-version", b"2023-06-01")] if anthropic else [],
+        ACCEPTED_AT: perf_counter(),
+    }
+    await endpoint(scope, trio.sleep_forever, send)
 
     start, end = messages
     assert not end["more_body"]
@@ -151,7 +197,18 @@ async def test_a_token_for_terminals_only_may_not() -> None:
     answer = await ask(caller=tenant(Scope.TERMINAL))
 
     assert answer.status == 403
-    assert answer.tenants.asked == []
+    assert "data" not in answer.body
+
+
+@pytest.mark.parametrize("anthropic", [False, True])
+async def test_a_token_for_some_models_is_shown_those(*, anthropic: bool) -> None:
+    caller = replace(tenant(Scope.CHAT), models=("stub/*",))
+
+    answer = await ask(caller=caller, anthropic=anthropic, config=EMBEDDING)
+    hidden = await ask("/v1/models/openclaw", caller=caller, anthropic=anthropic)
+
+    assert [entry["id"] for entry in answer.body["data"]] == ["stub/mock", "stub/org/a model"]
+    assert hidden.status == 404
 
 
 async def test_an_admin_names_the_tenant() -> None:
@@ -187,3 +244,104 @@ async def test_each_answer_is_noted_once() -> None:
     answer = await ask()
 
     assert answer.door.noted == [(tenant(Scope.FULL), 200)]
+
+
+EMBEDDING = parse_config(
+    """
+providers:
+  stub: {dialect: openai}
+  spare: {dialect: openai}
+  local: {dialect: embedded}
+models: {embedding: small, aliases: {small: stub/text-small}}
+""",
+    name="config",
+)
+
+
+async def test_the_models_for_embeddings_are_listed_too() -> None:
+    answer = await ask(config=EMBEDDING)
+
+    named = [entry["id"] for entry in answer.body["data"]]
+    assert named == [*(entry.id for entry in ENTRIES), "small", "local/all-minilm-l6-v2"]
+    assert answer.body["data"][3]["owned_by"] == "stub"
+
+
+async def test_none_is_listed_twice() -> None:
+    models = structs.replace(EMBEDDING.models, embedding="stub/mock")
+
+    answer = await ask(config=structs.replace(EMBEDDING, models=models))
+
+    assert [entry["id"] for entry in answer.body["data"]].count("stub/mock") == 1
+    assert answer.body["data"][1]["id"] == "stub/mock"
+
+
+async def test_anthropics_clients_get_anthropics_shape() -> None:
+    answer = await ask(anthropic=True)
+
+    assert answer.body["data"][1] == {
+        "type": "model",
+        "id": "stub/mock",
+        "display_name": "stub/mock",
+        "created_at": "2026-11-21T00:00:00Z",
+    }
+    assert answer.body["first_id"] == "openclaw"
+    assert answer.body["last_id"] == "stub/org/a model"
+    assert answer.body["has_more"] is False
+    assert answer.headers[b"request-id"] == answer.headers[b"x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("query", "names", "has_more"),
+    [
+        ("limit=2", ["openclaw", "stub/mock"], True),
+        ("limit=3&beta=true", ["openclaw", "stub/mock", "stub/org/a model"], False),
+        ("limit=1&after_id=openclaw", ["stub/mock"], True),
+        ("after_id=stub%2Fmock", ["stub/org/a model"], False),
+        ("after_id=stub%2Forg%2Fa%20model", [], False),
+        ("limit=1&before_id=stub/org/a+model", ["stub/mock"], True),
+        ("before_id=stub/mock", ["openclaw"], False),
+        ("before_id=openclaw", [], False),
+    ],
+)
+async def test_anthropics_list_comes_in_pages(
+    query: str, names: list[str], *, has_more: bool
+) -> None:
+    answer = await ask(anthropic=True, query=query)
+
+    assert [entry["id"] for entry in answer.body["data"]] == names
+    assert answer.body["has_more"] is has_more
+    assert answer.body["first_id"] == (names[0] if names else None)
+    assert answer.body["last_id"] == (names[-1] if names else None)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=many", "limit"),
+        ("limit=" + "9" * 5000, "limit"),
+        ("after_id=nobody", "after_id"),
+        ("before_id=%ff%fe", "before_id"),
+        ("after_id=openclaw&before_id=openclaw", "before_id"),
+        ("&".join(f"q{i}=1" for i in range(50)), None),
+    ],
+)
+async def test_a_page_that_cannot_be_is_refused_by_name(query: str, field: str | None) -> None:
+    answer = await ask(anthropic=True, query=query)
+
+    assert answer.status == 400
+    assert answer.body["error"]["param"] == field
+
+
+@pytest.mark.parametrize("written", ["stub/org/a model", "stub%2Forg%2Fa%20model"])
+async def test_anthropics_clients_find_one_model(written: str) -> None:
+    answer = await ask(f"/v1/models/{written}", anthropic=True)
+
+    assert answer.body["type"] == "model"
+    assert answer.body["id"] == "stub/org/a model"
+
+
+async def test_an_unknown_model_is_a_404_for_them_too() -> None:
+    assert (await ask("/v1/models/nobody", anthropic=True)).status == 404

@@ -1,6 +1,6 @@
 """The answer of a raw route: one writer at a time, and a quiet stream is kept alive."""
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from appliance.model.errors import QuotaExceeded, UpstreamFailed
 from appliance.services.model_calls import OpenCall
+from appliance.services.routing import Target
 from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.raw.answers import Answer
 
@@ -63,11 +64,8 @@ def answer_to(client: Client, *, streams: bool) -> Answer:
     )
 
 
-class _Call:
-    waited = 0.5
-
-
-CALL = cast("OpenCall", _Call())
+NOBODY: Any = None
+CALL = OpenCall(NOBODY, NOBODY, Target("stub", "mock"), NOBODY, NOBODY, 0.5, cost_nano=1_500_000)
 
 
 async def test_a_whole_answer_says_how_long_it_is(client: Client) -> None:
@@ -78,6 +76,20 @@ async def test_a_whole_answer_says_how_long_it_is(client: Client) -> None:
     assert client.header(b"x-request-id") == b"req_1"
     assert client.body == b'{"ok":true}'
     assert client.ended
+
+
+async def test_a_whole_answer_says_who_gave_it_and_what_it_cost(client: Client) -> None:
+    await answer_to(client, streams=False).finish(CALL, b"{}")
+
+    assert client.header(b"x-openclaw-model") == b"stub/mock"
+    assert client.header(b"x-openclaw-cost") == b"0.0015"
+
+
+async def test_a_stream_says_who_gives_it_before_the_cost_is_known(client: Client) -> None:
+    await answer_to(client, streams=True).begin(CALL)
+
+    assert client.header(b"x-openclaw-model") == b"stub/mock"
+    assert b"x-openclaw-cost" not in dict(client.head["headers"])
 
 
 async def test_a_stream_ends_with_what_its_dialect_ends_with(client: Client) -> None:

@@ -10,7 +10,7 @@ import trio
 
 from appliance.config.schema import GatewayConfig
 from appliance.model.callers import ActorKind, Caller
-from appliance.model.errors import ScopeMissing, TenantDisabled, TokenRejected
+from appliance.model.errors import RateLimited, ScopeMissing, TenantDisabled, TokenRejected
 from appliance.model.tokens import Scope
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.bodies import ClientGone
@@ -58,6 +58,9 @@ class FakeRuntime:
 
     def rate_headers(self) -> dict[str, str]:
         return {"x-ratelimit-limit-requests": "600"}
+
+    def budget_headers(self) -> dict[str, str]:
+        return {"x-openclaw-budget-limit-cost": "5.00"}
 
     async def perform(self, work: Any, *, caller: Caller, left: Any) -> Any:
         return await work()
@@ -118,6 +121,23 @@ async def test_work_is_done_in_the_tenant_and_its_limits_are_told() -> None:
     assert (asked.status, asked.body) == (200, b'"DONE"')
     assert asked.headers[b"x-ratelimit-limit-requests"] == b"600"
     assert asked.headers[b"x-request-id"]
+
+
+async def test_limits_are_told_with_a_failure_too_once_it_is_known_whose_they_are() -> None:
+    async def handle(exchange: Exchange) -> None:
+        exchange.admit(Scope.CHAT)
+        raise RateLimited("slow down", retry_after=0.5)
+
+    asked = await ask(handle)
+    stranger = await ask(handle, caller=TokenRejected())
+
+    assert asked.status == 429
+    assert asked.headers[b"x-ratelimit-limit-requests"] == b"600"
+    assert asked.headers[b"x-openclaw-budget-limit-cost"] == b"5.00"
+    assert asked.headers[b"retry-after-ms"] == b"500"
+    assert asked.headers[b"x-should-retry"] == b"true"
+    assert stranger.status == 401
+    assert not [name for name in stranger.headers if b"limit" in name or b"budget" in name]
 
 
 async def test_a_request_is_noted_under_its_label_not_its_path() -> None:

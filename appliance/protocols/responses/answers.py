@@ -1,0 +1,293 @@
+"""A provider's answer in the Responses API, read into deltas.
+
+Events that are not known are skipped. What was not streamed piece by piece is
+taken from the items once they are whole: some servers send few events.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from appliance.model.calls import (
+    Delta,
+    Dialect,
+    Finished,
+    FinishReason,
+    LogprobsDelta,
+    ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from appliance.model.usage import TokenUsage
+from appliance.protocols import sse
+from appliance.protocols.answers import (
+    AnswerFailed,
+    ErrorBody,
+    ErrorReported,
+    MalformedAnswer,
+    count,
+    decode_object,
+    read_error,
+)
+from appliance.protocols.openai_answers import text_bytes
+from appliance.protocols.responses import seals
+
+_Event = Mapping[str, Any]
+_REASONS = {
+    "max_output_tokens": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+
+
+class _Answer:
+    """What has been told of one answer, by item: each thing is told once."""
+
+    def __init__(self) -> None:
+        self._told: set[object] = set()  # items of which pieces came
+        self._calls: dict[object, int] = {}
+
+    @property
+    def has_calls(self) -> bool:
+        return bool(self._calls)
+
+    def say(self, key: object, delta: Delta) -> Iterator[Delta]:
+        self._told.add(key)
+        yield delta
+
+    def begin_call(self, key: object, item: _Event) -> Iterator[Delta]:
+        if key in self._calls:
+            return
+        number = self._calls[key] = len(self._calls)
+        call_id, name = _text(item.get("call_id")), _text(item.get("name"))
+        yield ToolCallDelta(number, id=call_id or f"call_{number}", name=name)
+
+    def argue(self, key: object, arguments: str) -> Iterator[Delta]:
+        if key not in self._calls:
+            raise MalformedAnswer("it sent arguments for no tool call")
+        if arguments:
+            yield from self.say(key, ToolCallDelta(self._calls[key], arguments=arguments))
+
+    def end_item(self, key: object, item: _Event) -> Iterator[Delta]:
+        """What of a whole item was not told before."""
+        is_new = key not in self._told
+        match item.get("type"):
+            case "function_call":
+                yield from self.begin_call(key, item)
+                if is_new:
+                    yield from self.argue(key, _text(item.get("arguments")))
+            case "message" if is_new:
+                for part in _objects(item.get("content")):
+                    yield from self._part(key, part)
+            case "reasoning":
+                if is_new:
+                    texts = _objects(item.get("summary")) or _objects(item.get("content"))
+                    if text := "\n\n".join(_text(part.get("text")) for part in texts):
+                        yield from self.say(key, ReasoningDelta(text))
+                yield from _seal(_text(item.get("encrypted_content")))
+
+    def _part(self, key: object, part: _Event) -> Iterator[Delta]:
+        match part:
+            case {"type": "output_text", "text": str(text)} if text:
+                yield from self.say(key, TextDelta(text))
+                if tokens := _objects(part.get("logprobs")):
+                    yield LogprobsDelta(tokens)
+            case {"type": "refusal", "refusal": str(text)} if text:
+                yield from self.say(key, RefusalDelta(text))
+
+
+def _seal(sealed: str) -> Iterator[Delta]:
+    """The provider may be a gateway such as this; then it says whose the thought is."""
+    if not sealed:
+        return
+    match seals.unseal(sealed):
+        case {"signature": str(signature)}:
+            yield ReasoningSeal(signature=signature)
+        case {"hidden": str(hidden), "dialect": str(whose)} if whose != Dialect.RESPONSES:
+            yield ReasoningSeal(hidden=hidden)
+        case {}:
+            yield ReasoningSeal(hidden=seals.seal_hidden(sealed, Dialect.RESPONSES))
+
+
+class StreamReader:
+    """Reads ``response.created`` … ``response.completed``; implements ``AnswerReader``."""
+
+    __slots__ = ("_answer", "_readers", "_splitter", "failure", "finished", "text_bytes", "usage")
+
+    def __init__(self) -> None:
+        self.usage: TokenUsage | None = None
+        self.finished = False
+        self.text_bytes = 0
+        self.failure: AnswerFailed | None = None
+        self._splitter = sse.EventSplitter()
+        self._answer = _Answer()
+        thought = self._thought
+        self._readers: Mapping[str, Callable[[_Event], Iterator[Delta]]] = {
+            "response.output_text.delta": self._said,
+            "response.refusal.delta": self._refused,
+            "response.reasoning_summary_text.delta": thought,
+            "response.reasoning_text.delta": thought,
+            "response.reasoning.delta": thought,
+            "response.reasoning_summary_part.added": self._next_thought,
+            "response.function_call_arguments.delta": self._argued,
+            "response.output_item.added": self._added,
+            "response.output_item.done": self._done,
+            "response.completed": self._ended,
+            "response.incomplete": self._ended,
+            "response.failed": self._failed,
+            "response.cancelled": self._failed,
+            "error": self._failed,
+        }
+
+    def deltas(self, data: bytes) -> Sequence[Delta]:
+        deltas: list[Delta] = []
+        try:
+            if not self.finished and self.failure is None:
+                for payload in sse.payloads(self._splitter.feed(data)):
+                    if payload.strip() == b"[DONE]":
+                        continue  # the event before it ended the answer, or nothing did
+                    deltas += self._read(decode_object(payload))
+                    if self.finished:
+                        break
+        except AnswerFailed as exc:
+            self.failure = exc
+        self.text_bytes += sum(map(text_bytes, deltas))
+        return deltas
+
+    def _read(self, event: _Event) -> Iterator[Delta]:
+        kind = event.get("type")
+        read = self._readers.get(kind) if isinstance(kind, str) else None
+        if read is not None:
+            yield from read(event)
+        elif kind is None and (error := read_error(event)):
+            raise ErrorReported(error)
+
+    def _said(self, event: _Event) -> Iterator[Delta]:
+        if text := _text(event.get("delta")):
+            yield from self._answer.say(_key(event), TextDelta(text))
+        if tokens := _objects(event.get("logprobs")):
+            yield LogprobsDelta(tokens)
+
+    def _refused(self, event: _Event) -> Iterator[Delta]:
+        if text := _text(event.get("delta")):
+            yield from self._answer.say(_key(event), RefusalDelta(text))
+
+    def _thought(self, event: _Event) -> Iterator[Delta]:
+        if text := _text(event.get("delta")):
+            yield from self._answer.say(_key(event), ReasoningDelta(text))
+
+    def _next_thought(self, event: _Event) -> Iterator[Delta]:
+        if count(event.get("summary_index")):
+            yield ReasoningDelta("\n\n")
+
+    def _argued(self, event: _Event) -> Iterator[Delta]:
+        yield from self._answer.argue(_key(event), _text(event.get("delta")))
+
+    def _added(self, event: _Event) -> Iterator[Delta]:
+        item = event.get("item")
+        if isinstance(item, dict) and item.get("type") == "function_call":
+            yield from self._answer.begin_call(_key(event), item)
+
+    def _done(self, event: _Event) -> Iterator[Delta]:
+        if isinstance(item := event.get("item"), dict):
+            yield from self._answer.end_item(_key(event), item)
+
+    def _ended(self, event: _Event) -> Iterator[Delta]:
+        response = event.get("response")
+        response = response if isinstance(response, dict) else {}
+        self.usage = read_usage(response.get("usage")) or self.usage
+        self.finished = True
+        is_cut = event["type"] == "response.incomplete"
+        yield Finished(_reason(response, self._answer, is_cut=is_cut), self.usage)
+
+    def _failed(self, event: _Event) -> Iterator[Delta]:
+        response = event.get("response")
+        response = response if isinstance(response, dict) else {}
+        self.usage = read_usage(response.get("usage")) or self.usage
+        raise ErrorReported(_error(event, response))
+
+
+def _key(event: _Event) -> object:
+    """What tells the items of an answer apart."""
+    index = count(event.get("output_index"))
+    return index if index is not None else _text(event.get("item_id"))
+
+
+def _reason(response: _Event, answer: _Answer, *, is_cut: bool) -> FinishReason:
+    if is_cut:
+        details = response.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, dict) else None
+        known = _REASONS.get(reason) if isinstance(reason, str) else None
+        return known or FinishReason.LENGTH
+    return FinishReason.TOOL_CALLS if answer.has_calls else FinishReason.STOP
+
+
+def _error(event: _Event, response: _Event) -> ErrorBody:
+    """Some put the error's members into the event itself."""
+    if error := read_error(event) or read_error(response):
+        return error
+    flat = read_error({"error": {name: event.get(name) for name in ("message", "code", "param")}})
+    return flat or ErrorBody(type="error")
+
+
+class ResponseAnswer:
+    """An answer that came as one piece of JSON; implements ``WholeAnswer``."""
+
+    __slots__ = ("_value", "text", "usage")
+
+    def __init__(self, text: bytes) -> None:
+        """Raise :exc:`AnswerFailed` for an error in disguise and for what is no answer."""
+        self.text = text
+        self._value = decode_object(text)
+        if error := read_error(self._value):
+            raise ErrorReported(error)
+        if self._value.get("status") in {"failed", "cancelled"}:
+            raise ErrorReported(ErrorBody(type="error"))
+        if not isinstance(self._value.get("output"), list):
+            raise MalformedAnswer("the answer holds no output")
+        self.usage = read_usage(self._value.get("usage"))
+
+    def deltas(self) -> list[Delta]:
+        """The same answer as a stream would have told it."""
+        answer = _Answer()
+        deltas: list[Delta] = []
+        for number, item in enumerate(_objects(self._value["output"])):
+            deltas += answer.end_item(number, item)
+        is_cut = self._value.get("status") == "incomplete"
+        reason = _reason(self._value, answer, is_cut=is_cut)
+        return [*deltas, Finished(reason, self.usage)]
+
+
+def read_usage(usage: object) -> TokenUsage | None:
+    """Translate ``usage``; None if it does not hold the two main figures.
+
+    ``input_tokens`` include what the cache gave, ``output_tokens`` the reasoning.
+    """
+    if not isinstance(usage, dict):
+        return None
+    asked, said = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    if asked is None or said is None:
+        return None
+    of_input, of_output = usage.get("input_tokens_details"), usage.get("output_tokens_details")
+    of_input = of_input if isinstance(of_input, dict) else {}
+    of_output = of_output if isinstance(of_output, dict) else {}
+    cache_read = min(asked, count(of_input.get("cached_tokens")) or 0)
+    cache_write = min(asked - cache_read, count(of_input.get("cache_write_tokens")) or 0)
+    reasoning = min(said, count(of_output.get("reasoning_tokens")) or 0)
+    return TokenUsage(
+        input=asked - cache_read - cache_write,
+        output=said - reasoning,
+        cache_read=cache_read,
+        cache_write=cache_write,
+        reasoning=reasoning,
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    found = value if isinstance(value, list) else []
+    return [each for each in found if isinstance(each, dict)]

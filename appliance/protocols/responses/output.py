@@ -1,0 +1,233 @@
+"""Output items while they are being said, and the response that they belong to."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from appliance.model.calls import Dialect
+from appliance.model.usage import TokenUsage
+from appliance.protocols.responses import seals
+from appliance.protocols.responses.items import PREFIXES, TOOL_CALL, Item, new_id
+from appliance.protocols.responses.request import ResponsesRequest
+
+COMPLETED, INCOMPLETE, IN_PROGRESS = "completed", "incomplete", "in_progress"
+
+
+class Part:
+    """A part of an item, which grows: text, a refusal or the summary of a thought."""
+
+    __slots__ = ("index", "kind", "logprobs", "pieces")
+
+    def __init__(self, kind: str, index: int) -> None:
+        self.kind = kind
+        self.index = index
+        self.pieces: list[str] = []
+        self.logprobs: list[Item] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def value(self) -> Item:
+        match self.kind:
+            case "output_text":
+                return {
+                    "type": self.kind,
+                    "text": self.text,
+                    "annotations": [],
+                    "logprobs": self.logprobs,
+                }
+            case "refusal":
+                return {"type": self.kind, "refusal": self.text}
+            case _:
+                return {"type": self.kind, "text": self.text}
+
+
+class Said:
+    """An item. ``index`` is its place among those that are shown, None for a hidden one."""
+
+    kind = ""
+
+    def __init__(self, index: int | None) -> None:
+        self.id = new_id(PREFIXES[self.kind])
+        self.index = index
+        self.status = IN_PROGRESS
+
+    def value(self) -> Item:
+        """As the caller sees it."""
+        return {"type": self.kind, "id": self.id, "status": self.status}
+
+    def kept(self) -> Item | None:
+        """As the next request to the model needs it; None: it would be of no use there."""
+        return self.value()
+
+
+class MessageItem(Said):
+    kind = "message"
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.parts: list[Part] = []
+
+    def value(self) -> Item:
+        content = [part.value() for part in self.parts]
+        return {**super().value(), "role": "assistant", "content": content}
+
+
+class ReasoningItem(Said):
+    """``sealed`` is shown only to those who asked for it, and kept in any case."""
+
+    kind = "reasoning"
+
+    def __init__(self, index: int, *, shows_seal: bool) -> None:
+        super().__init__(index)
+        self.summary: Part | None = None
+        self.sealed = ""
+        self._shows_seal = shows_seal
+
+    def seal(self, *, signature: str, hidden: str) -> None:
+        if not hidden:
+            text = self.summary.text if self.summary is not None else ""
+            self.sealed = seals.seal_thinking(text, signature)
+        elif seals.is_ours(hidden):
+            # What a provider of this API made opaque goes out as it came.
+            self.sealed = seals.hidden_of(hidden, Dialect.RESPONSES) or hidden
+        else:
+            self.sealed = seals.seal_hidden(hidden, Dialect.ANTHROPIC)
+
+    def value(self) -> Item:
+        item = {
+            **super().value(),
+            "summary": [] if self.summary is None else [self.summary.value()],
+        }
+        if self._shows_seal and self.sealed:
+            item["encrypted_content"] = self.sealed
+        return item
+
+    def kept(self) -> Item:
+        item = self.value()
+        return {**item, "encrypted_content": self.sealed} if self.sealed else item
+
+
+class CallItem(Said):
+    kind = "function_call"
+
+    def __init__(self, index: int, *, call_id: str, name: str) -> None:
+        super().__init__(index)
+        self.call_id = call_id
+        self.name = name
+        self.pieces: list[str] = []
+
+    def value(self) -> Item:
+        return {
+            **super().value(),
+            "call_id": self.call_id,
+            "name": self.name,
+            "arguments": "".join(self.pieces),
+        }
+
+    def kept(self) -> Item | None:
+        # Half a call can neither be made nor be answered.
+        return self.value() if self.status == COMPLETED else None
+
+
+class HostedItem(Said):
+    """What an agent's own tool did."""
+
+    kind = TOOL_CALL
+
+    def __init__(self, index: int | None, *, call_id: str, name: str, arguments: str) -> None:
+        super().__init__(index)
+        self.call_id = call_id
+        self.name = name
+        self.arguments = arguments
+        self.output: str | None = None
+        self.is_error = False
+
+    def value(self) -> Item:
+        item = {
+            **super().value(),
+            "call_id": self.call_id,
+            "name": self.name,
+            "arguments": self.arguments,
+            "output": self.output,
+        }
+        return {**item, "is_error": True} if self.is_error else item
+
+    def kept(self) -> Item | None:
+        return self.value() if self.status == COMPLETED else None
+
+
+def usage_object(usage: TokenUsage) -> Item:
+    """``usage`` as this API writes it: the input with the cache, the output with reasoning."""
+    return {
+        "input_tokens": usage.prompt,
+        "input_tokens_details": {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write,
+        },
+        "output_tokens": usage.completion,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.total,
+    }
+
+
+def response_object(
+    request: ResponsesRequest,
+    *,
+    id: str,  # noqa: A002 - its name on the wire
+    created_at: int,
+    model: str,
+    status: str,
+    output: Sequence[Item],
+    completed_at: int | None = None,
+    incomplete_reason: str | None = None,
+    error: Mapping[str, str] | None = None,
+    usage: TokenUsage | None = None,
+) -> dict[str, Any]:
+    """The Response. Clients want what may be null to be there, and the optional to be absent."""
+    response = {
+        "id": id,
+        "object": "response",
+        "created_at": created_at,
+        "completed_at": completed_at,
+        "status": status,
+        "incomplete_details": None if incomplete_reason is None else {"reason": incomplete_reason},
+        "model": model,
+        "previous_response_id": request.previous_response_id,
+        "instructions": request.instructions,
+        "output": output,
+        "error": error,
+        "tools": request.tools,
+        "tool_choice": request.tool_choice,
+        "truncation": request.truncation,
+        "parallel_tool_calls": request.parallel_tool_calls,
+        "text": request.text,
+        "top_p": _or(request.top_p, 1.0),
+        "presence_penalty": _or(request.presence_penalty, 0.0),
+        "frequency_penalty": _or(request.frequency_penalty, 0.0),
+        "top_logprobs": request.top_logprobs or 0,
+        "temperature": _or(request.temperature, 1.0),
+        "reasoning": request.reasoning or {"effort": None, "summary": None},
+        "usage": None if usage is None else usage_object(usage),
+        "max_output_tokens": request.output_limit,
+        "max_tool_calls": request.max_tool_calls,
+        "store": request.store,
+        "background": request.background,
+        "service_tier": request.service_tier or "default",
+        "metadata": request.metadata,
+        "safety_identifier": request.safety_identifier,
+        "prompt_cache_key": request.prompt_cache_key,
+    }
+    if request.conversation is not None:
+        response["conversation"] = {"id": request.conversation}
+    if request.user is not None:
+        response["user"] = request.user
+    if request.members.get("prompt", b"null") != b"null":
+        response["prompt"] = msgspec.json.decode(request.members["prompt"])
+    return response
+
+
+def _or(given: float | None, usual: float) -> float:
+    return usual if given is None else given

@@ -1,0 +1,237 @@
+"""A request's body in the Responses API and the ``Prompt`` that means the same."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from appliance.model.calls import Dialect
+from appliance.model.prompts import (
+    Format,
+    Message,
+    Prompt,
+    Reasoning,
+    Role,
+    Text,
+    Tool,
+    ToolChoice,
+)
+from appliance.protocols import request_members
+from appliance.protocols.responses import options
+from appliance.protocols.responses.fields import Members
+from appliance.protocols.responses.items import input_items
+from appliance.protocols.responses.messages import read_messages, write_items
+from appliance.protocols.responses.options import LOGPROBS
+from appliance.protocols.responses.request import PASSED_ON
+
+# What this API calls the attributes of a Prompt that have another name here.
+NAMES: Mapping[str, str] = {
+    "messages": "input",
+    "choice": "tool_choice",
+    "parallel_tools": "parallel_tool_calls",
+    "output_limit": "max_output_tokens",
+    "format": "text.format",
+    "verbosity": "text.verbosity",
+    "top_logprobs": "include",
+}
+# They change nothing about an answer, and chat completions have the same names for them.
+_HINTS = (
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+)
+# Only for us, or about what a provider may do by itself.
+_OWN_HINTS = ("max_tool_calls", "truncation")
+# Of reasoning: what the usual asks for.
+_USUAL = {"context": "auto", "mode": "standard"}
+_DISPLAYS = {"summarized": "auto"}
+_SMALL_BUDGET, _LARGE_BUDGET = 4_096, 16_384  # tokens; between them an effort is medium
+
+
+def read_prompt(body: Mapping[str, bytes]) -> Prompt:
+    """Read a request; raise :exc:`InvalidRequest` naming what cannot be understood.
+
+    References to stored items must have been replaced by the items.
+    """
+    at = Members(body)
+    text = options.read_text(at.get("text"))
+    tools = options.read_tools(at.get("tools"))
+    include = options.read_include(at.get("include"))
+    reasoning, others = _read_reasoning(at)
+    raw = at.get("input")
+    messages = read_messages(() if raw is None else input_items(raw, "input"))
+    if instructions := at.text("instructions"):
+        blocks = (Text(text=instructions, at="instructions"),)
+        messages = (Message(role=Role.SYSTEM, blocks=blocks, at="instructions"), *messages)
+    likely = at.integer("top_logprobs", least=0, most=20) or 0
+    return Prompt(
+        dialect=Dialect.RESPONSES,
+        messages=messages,
+        tools=tuple(_read_tool(tool, number) for number, tool in enumerate(tools)),
+        choice=_choice(at, tools),
+        parallel_tools=_flag(at, "parallel_tool_calls"),
+        output_limit=at.integer("max_output_tokens", least=1, most=10_000_000),
+        temperature=at.number("temperature", least=0, most=2),
+        top_p=at.number("top_p", least=0, most=1),
+        frequency_penalty=at.number("frequency_penalty", least=-2, most=2),
+        presence_penalty=at.number("presence_penalty", least=-2, most=2),
+        top_logprobs=likely if LOGPROBS in include else None,
+        format=_read_format((at.get("text") or {}).get("format"), text["format"]),
+        reasoning=reasoning,
+        verbosity=text.get("verbosity"),
+        user=at.text("user"),
+        hints={name: at.get(name) for name in (*_HINTS, *_OWN_HINTS) if at.get(name) is not None},
+        others=others | {name: at.get(name) for name in PASSED_ON if at.get(name) is not None},
+        names=NAMES,
+    )
+
+
+def _flag(at: Members, name: str) -> bool | None:
+    return None if at.get(name) is None else at.flag(name, default=True)
+
+
+def _choice(at: Members, tools: Sequence[Mapping[str, Any]]) -> ToolChoice | None:
+    given = at.get("tool_choice")
+    return None if given is None else _read_choice(options.read_tool_choice(given, tools))
+
+
+def _read_tool(tool: Mapping[str, Any], number: int) -> Tool:
+    return Tool(
+        name=tool["name"],
+        description=tool["description"],
+        parameters=request_members.parameters(tool["parameters"], f"tools[{number}].parameters"),
+        strict=tool["strict"],
+        at=f"tools[{number}]",
+    )
+
+
+def _read_choice(choice: object) -> ToolChoice | None:
+    match choice:
+        case "auto" | "none" | "required" as mode:
+            return ToolChoice(mode=mode)
+        case {"type": "function", "name": str(name)}:
+            return ToolChoice(mode="named", names=(name,))
+        case {"mode": "auto" | "required" as mode, "tools": list(listed)}:
+            return ToolChoice(mode=mode, names=tuple(tool["name"] for tool in listed))
+        case {"mode": "none"}:
+            return ToolChoice(mode="none")
+        case _:
+            return None
+
+
+def _read_format(given: object, form: Mapping[str, Any]) -> Format | None:
+    if given is None:
+        return None
+    match form["type"]:
+        case "json_schema":
+            return Format(
+                kind="json_schema",
+                name=form["name"],
+                schema=form["schema"],
+                strict=form["strict"],
+                description=form["description"],
+            )
+        case "json_object":
+            return Format(kind="json_object")
+        case _:
+            return Format(kind="text")
+
+
+def _read_reasoning(at: Members) -> tuple[Reasoning | None, dict[str, Any]]:
+    """And what of it only this API has a word for."""
+    found = options.read_reasoning(at.get("reasoning"))
+    if found is None:
+        return None, {}
+    others = {
+        f"reasoning.{name}": found[name]
+        for name, usual in _USUAL.items()
+        if found.get(name, usual) != usual
+    }
+    if found["effort"] is None and found["summary"] is None:
+        return None, others
+    return Reasoning(effort=found["effort"], summary=found["summary"]), others
+
+
+def write_body(prompt: Prompt) -> dict[str, bytes]:
+    """Write a request; raise :exc:`InvalidRequest` naming what there is no word for."""
+    prompt.refuse("top_k", "stops", "logit_bias", "answers")
+    own = prompt.dialect is Dialect.RESPONSES
+    members: dict[str, Any] = {
+        "input": write_items(prompt.messages),
+        "temperature": prompt.temperature,
+        "top_p": prompt.top_p,
+        "frequency_penalty": prompt.frequency_penalty,
+        "presence_penalty": prompt.presence_penalty,
+        "parallel_tool_calls": prompt.parallel_tools,
+        "max_output_tokens": prompt.output_limit,
+        "tool_choice": None if prompt.choice is None else _write_choice(prompt.choice),
+        "reasoning": None if prompt.reasoning is None else _write_reasoning(prompt.reasoning),
+        "text": _write_text(prompt),
+        "user": prompt.user,
+    }
+    if prompt.tools:
+        members["tools"] = [_write_tool(tool, own=own) for tool in prompt.tools]
+    if prompt.top_logprobs is not None:
+        members["top_logprobs"] = prompt.top_logprobs
+        members["include"] = [LOGPROBS]
+    if own:
+        members |= request_members.own_members(prompt)
+    else:
+        prompt.refuse_others()
+    if prompt.dialect is Dialect.OPENAI:
+        members |= {name: prompt.hints[name] for name in _HINTS if name in prompt.hints}
+    return request_members.write_members(members)
+
+
+def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
+    written: dict[str, Any] = {"type": "function", "name": tool.name}
+    if tool.description is not None:
+        written["description"] = tool.description
+    written["parameters"] = request_members.schema_of(tool.parameters)
+    # Here tools are strict unless it is said otherwise; in the other dialects they are not.
+    strict = tool.strict if own or tool.strict is not None else False
+    return written if strict is None else {**written, "strict": strict}
+
+
+def _write_choice(choice: ToolChoice) -> str | dict[str, Any]:
+    listed = [{"type": "function", "name": name} for name in choice.names]
+    if choice.mode == "named":
+        return listed[0]
+    if not listed or choice.mode == "none":
+        return choice.mode
+    return {"type": "allowed_tools", "mode": choice.mode, "tools": listed}
+
+
+def _write_text(prompt: Prompt) -> dict[str, Any] | None:
+    text: dict[str, Any] = {}
+    form = prompt.format
+    if form is not None:
+        text["format"] = {"type": form.kind}
+    if form is not None and form.kind == "json_schema":
+        text["format"] |= {"name": form.name or "answer", "schema": form.schema or {}}
+        if form.strict is not None:
+            text["format"]["strict"] = form.strict
+        if form.description is not None:
+            text["format"]["description"] = form.description
+    if prompt.verbosity is not None:
+        text["verbosity"] = prompt.verbosity
+    return text or None
+
+
+def _write_reasoning(reasoning: Reasoning) -> dict[str, Any] | None:
+    found = {"effort": _effort(reasoning), "summary": reasoning.summary}
+    if found["summary"] is None and reasoning.display in _DISPLAYS:
+        found["summary"] = _DISPLAYS[reasoning.display]
+    return {name: value for name, value in found.items() if value is not None} or None
+
+
+def _effort(reasoning: Reasoning) -> str | None:
+    """How much to think; a budget is said as the effort that usually takes as much."""
+    if reasoning.mode == "disabled":
+        return "none"
+    if reasoning.effort is not None or reasoning.budget is None:
+        return reasoning.effort
+    if reasoning.budget < _SMALL_BUDGET:
+        return "low"
+    return "high" if reasoning.budget >= _LARGE_BUDGET else "medium"

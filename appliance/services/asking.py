@@ -1,0 +1,139 @@
+"""Asking for an answer: one target after the other, and each of its keys, until one begins."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+from appliance.config.model_schema import timeouts_of
+from appliance.config.schema import GatewayConfig
+from appliance.model.attempts import COOLING, Trail
+from appliance.model.calls import ModelCall, Timeouts
+from appliance.model.errors import ProviderFailure, UpstreamUnavailable
+from appliance.providers.api_keys import ApiKey
+from appliance.providers.base import Provider, Reply
+from appliance.services.call_requests import AwakeTenant, CallRequest
+from appliance.services.key_rings import KeyRings
+from appliance.services.routing import GATEWAY, Route, Router, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An answer that has begun. Whoever has it ends ``opening``."""
+
+    target: Target
+    reply: Reply
+    opening: AbstractAsyncContextManager[Reply]
+    waited: float  # seconds, all attempts together
+    trail: Trail
+
+
+class Asking:
+    def __init__(
+        self,
+        *,
+        router: Router,
+        keys: KeyRings,
+        providers: Callable[[], Mapping[str, Provider]],
+    ) -> None:
+        self._router = router
+        self._keys = keys
+        self._providers = providers
+
+    async def ask(
+        self,
+        tenant: AwakeTenant,
+        request: CallRequest,
+        route: Route,
+        *,
+        output_limit: int | None,
+        request_id: str,
+        asking: Callable[[Target | None], None],
+    ) -> Begun:
+        """Return the first answer that begins.
+
+        ``asking`` is told of each target before it is asked, and of None when
+        it has refused. Raises what the last one failed with.
+        """
+        began = perf_counter()
+        trail = Trail()
+        targets = self._router.order(route, owner=partial(owner_of, tenant))
+        failed: ProviderFailure | None = None
+        for target in targets:
+            provider = tenant.own_provider(target.provider) or self._providers().get(
+                target.provider
+            )
+            if provider is None:
+                continue  # it was taken out of the config meanwhile
+            call = ModelCall(
+                model=target.model,
+                body=request.body,
+                dialect=request.dialect,
+                headers=request.headers,
+                stream=request.stream,
+                output_limit=output_limit,
+                request_id=request_id,
+                timeouts=_timeouts(tenant.config, request.model, target),
+            )
+            owner = owner_of(tenant, target)
+            ring = self._keys.order(target.provider) if owner == GATEWAY else ()
+            for key in ring or (None,):
+                secret = tenant.provider_key(target.provider) if key is None else key.secret
+                opening = request.opens(provider, call, secret)
+                trail.attempts += 1
+                asking(target)
+                try:
+                    reply = await opening.__aenter__()
+                except ProviderFailure as failure:
+                    # Refused or unreachable: nothing was generated, nothing is owed.
+                    asking(None)
+                    failed = failure
+                    trail.miss(str(target), failure.code)
+                    if not failure.retryable:
+                        failure.trail = trail
+                        raise
+                    if key is not None and self._keys.note_failure(target.provider, key, failure):
+                        continue
+                    break
+                self._note_success(target, key, owner)
+                if len(targets) > 1:
+                    self._note_passed_over(tenant, route, target, trail)
+                return Begun(target, reply, opening, perf_counter() - began, trail)
+            if failed is not None:
+                self._router.note_failure(target, failed, owner=owner)
+        if failed is not None:
+            failed.trail = trail
+            raise failed
+        raise UpstreamUnavailable(f"no provider of {request.model} is configured any more")
+
+    def _note_success(self, target: Target, key: ApiKey | None, owner: str) -> None:
+        self._router.note_success(target, owner=owner)
+        if key is not None:
+            self._keys.note_success(target.provider, key)
+
+    def _note_passed_over(
+        self, tenant: AwakeTenant, route: Route, answered: Target, trail: Trail
+    ) -> None:
+        """Name those who would have had their turn, had they not failed a short while ago."""
+        asked = {name for name, _ in trail.missed}
+        ahead = route.targets[: max(route.targets.index(answered), len(route.weights))]
+        for target in ahead:
+            name, owner = str(target), owner_of(tenant, target)
+            cooling = self._router.cooling(target.provider, owner=owner) is not None
+            if cooling and target != answered and name not in asked:
+                trail.miss(name, COOLING)
+
+
+def owner_of(tenant: AwakeTenant, target: Target) -> str:
+    """Whose cool-down counts: what a tenant's own key meets says nothing about the others."""
+    own = tenant.own_provider(target.provider) is not None
+    return tenant.id if own or tenant.provider_key(target.provider) is not None else GATEWAY
+
+
+def _timeouts(config: GatewayConfig, name: str, target: Target) -> Timeouts | None:
+    """What the name that was asked for says counts more than what its target says."""
+    sections = config.models.timeouts
+    if not sections:
+        return None
+    return timeouts_of([sections[key] for key in (name, str(target)) if key in sections])

@@ -1,0 +1,132 @@
+"""The rules in force for a call, compiled once for a config."""
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import trio
+
+from appliance.config.guardrail_schema import Guardrail, compile_pattern
+from appliance.config.schema import GatewayConfig
+from appliance.model.errors import GuardrailBlocked, InvalidRequest
+from appliance.providers.base import Reply
+from appliance.services.call_requests import CallRequest
+from appliance.services.estimates import input_to_reserve
+from appliance.services.guardrails import personal_data
+from appliance.services.guardrails.replies import GuardedReply
+from appliance.services.guardrails.requests import guarded_body, text_bytes
+from appliance.services.guardrails.windows import Detector
+
+log = logging.getLogger(__name__)
+
+_MOST_KNOWN = 256  # configs of tenants that differ
+_LONG = 64 * 1024  # bytes that are looked through beside the loop
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``digest`` tells one set of rules from another."""
+
+    request: Sequence[Detector]
+    answer: Sequence[Detector]
+    limits: Sequence[Guardrail]
+    digest: bytes
+
+    async def admit(self, request: CallRequest, met: "Meetings") -> CallRequest:
+        """``request`` as it may leave; raise :exc:`GuardrailBlocked` if it may not."""
+        limit = request.output_limit
+        tokens = input_to_reserve(request.prompt_bytes)
+        for rule in self.limits:
+            most = rule.max_input_tokens
+            if most is not None and tokens > most:
+                raise GuardrailBlocked(
+                    rule.name, f"the request has about {tokens} tokens, of {most} that may be"
+                )
+            if rule.max_output_tokens is not None:
+                least = rule.max_output_tokens
+                limit = least if limit is None else min(limit, least)
+        if self.answer and request.choices > 1:
+            raise InvalidRequest.at("n", "must be 1 where answers are looked through")
+        body = request.body
+        if self.request:
+            if text_bytes(body) > _LONG:
+                body = await trio.to_thread.run_sync(guarded_body, body, self.request, met)
+            else:
+                body = guarded_body(body, self.request, met)
+        return replace(request, body=body, output_limit=limit)
+
+    def guard(self, reply: Reply, model: str, met: "Meetings") -> Reply:
+        return GuardedReply(reply, model, self.answer, met) if self.answer else reply
+
+
+class Meetings:
+    """The rules that a call has met so far; a rule that blocks ends it here."""
+
+    def __init__(self, tenant: str) -> None:
+        self._tenant = tenant
+        self.rules: list[tuple[str, str]] = []
+
+    def __call__(self, detector: Detector) -> None:
+        told = (detector.rule, detector.action)
+        if told not in self.rules:
+            self.rules.append(told)
+            log.warning(
+                "a guardrail was met",
+                extra={
+                    "tenant": self._tenant,
+                    "guardrail": detector.rule,
+                    "action": detector.action,
+                    "found": detector.kind or "pattern",
+                },
+            )
+        if detector.action == "block":
+            raise GuardrailBlocked(detector.rule)
+
+
+class RuleBook:
+    """Compiled rules by the sections of the config they come from."""
+
+    def __init__(self) -> None:
+        # By identity: a config never changes, and its lists live as long as their entry.
+        self._known: OrderedDict[tuple[int, int], tuple[object, object, Rules]] = OrderedDict()
+
+    def find(self, config: GatewayConfig) -> Rules | None:
+        """The operator's rules and then the tenant's; None where there are none."""
+        given, own = config.guardrails, config.defaults.guardrails
+        if not given and not own:
+            return None
+        key = (id(given), id(own))
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = (given, own, _compiled([*given, *own]))
+            if len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        return known[2]
+
+
+def _compiled(rules: Sequence[Guardrail]) -> Rules:
+    return Rules(
+        request=_detectors(rules, lambda rule: rule.on != "answer"),
+        answer=_detectors(rules, lambda rule: rule.on != "request"),
+        limits=[r for r in rules if r.max_input_tokens or r.max_output_tokens],
+        digest=hashlib.sha256(msgspec.json.encode(rules)).digest(),
+    )
+
+
+def _detectors(
+    rules: Sequence[Guardrail], applies: Callable[[Guardrail], bool]
+) -> Sequence[Detector]:
+    found = []
+    for rule in rules:
+        if applies(rule):
+            found += [
+                Detector(rule.name, rule.action, kind, personal_data.pattern_of(kind))
+                for kind in rule.pii
+            ]
+            found += [
+                Detector(rule.name, rule.action, "", compile_pattern(text)) for text in rule.deny
+            ]
+    return found

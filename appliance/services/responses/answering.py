@@ -1,0 +1,254 @@
+"""Getting an answer: from a model, or from an agent's turn."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+import msgspec
+import trio
+
+from appliance.model.callers import Caller
+from appliance.model.calls import Delta, Dialect, Finished
+from appliance.model.errors import ContextTooLong, InvalidRequest
+from appliance.model.session_keys import SessionKey
+from appliance.protocols.chat_request import ChatRequest
+from appliance.protocols.responses.items import TOOL_CALL, Item
+from appliance.protocols.responses.request import ResponsesRequest, prompt_size
+from appliance.protocols.translation import read_prompt, write_body
+from appliance.providers.base import LARGEST_ANSWER
+from appliance.providers.errors import UpstreamFailed
+from appliance.services.model_calls import CallRequest, ModelCalls, OpenCall
+from appliance.services.responses.contexts import shorter, upstream_body
+from appliance.services.responses.runs import ResponseRun, ResponseSink, ResponsesTenant
+from appliance.services.turns.requests import ToolActivity, TurnRequest
+from appliance.services.turns.turns import Turns
+
+Complete = Callable[[], Awaitable[None]]  # makes the response durable
+
+
+class ModelAnswer:
+    """One response of a provider's model."""
+
+    def __init__(
+        self,
+        calls: ModelCalls,
+        tenant: ResponsesTenant,
+        caller: Caller,
+        run: ResponseRun,
+        sink: ResponseSink,
+        complete: Complete,
+    ) -> None:
+        self._calls = calls
+        self._tenant = tenant
+        self._caller = caller
+        self._run = run
+        self._sink = sink
+        self._complete = complete
+
+    async def give(self) -> None:
+        """Ask and pass on the answer; the last of it is sent once it is kept.
+
+        With ``truncation: auto`` a conversation that the model finds too long is
+        sent again without its beginning. Raises what a model call raises.
+        """
+        run = self._run
+        request, context = run.resolved, run.context
+        ways: Iterator[tuple[ResponsesRequest, Sequence[Item]]] = iter(())
+        if request.truncation == "auto":
+            ways = shorter(request, context)
+        while True:
+            try:
+                call = await self._ask(request, context)
+            except ContextTooLong:
+                following = None if run.has_begun else next(ways, None)
+                if following is None:
+                    raise
+                request, context = following
+            else:
+                break
+        await self._finish(call)
+
+    async def _ask(self, request: ResponsesRequest, context: Sequence[Item]) -> OpenCall:
+        body = await upstream_body(request, context)
+        asked = CallRequest(
+            model=request.model,
+            body=body,
+            stream=self._run.is_streamed,
+            prompt_bytes=prompt_size(body),
+            output_limit=request.output_limit,
+            kind="responses",
+            dialect=Dialect.RESPONSES,
+        )
+        async with self._calls.open(self._tenant, self._caller, asked) as call:
+            if self._run.is_streamed:
+                await self._stream(call)
+            else:
+                await self._collect(call)
+        return call
+
+    async def _stream(self, call: OpenCall) -> None:
+        run, sink = self._run, self._sink
+        events = b""
+        async with aclosing(call.reply.deltas()) as answer:
+            async for deltas in answer:
+                if not run.has_begun:
+                    # Only now: what fails at once still gets an answer with its own status.
+                    run.has_begun = True
+                    await sink.begin(call)
+                    events = run.writer.start(call.target.model)
+                _check_size(call)
+                events += run.writer.deltas(deltas)
+                if events:
+                    await sink.send(events)
+                    events = b""
+
+    async def _collect(self, call: OpenCall) -> None:
+        async with aclosing(call.reply.deltas()) as answer:
+            async for deltas in answer:
+                _check_size(call)
+                self._run.writer.collect(deltas)
+
+    async def _finish(self, call: OpenCall) -> None:
+        run = self._run
+        usage = None if call.settlement is None else call.settlement.usage
+        if run.is_streamed:
+            rest = run.writer.end(usage) + run.writer.tail()
+        else:
+            rest = run.writer.whole(call.target.model, usage)
+        await self._complete()
+        await self._sink.finish(call, rest)
+
+
+class AgentAnswer:
+    """One response of an agent; satisfies ``turns.requests.TurnSink``."""
+
+    def __init__(self, run: ResponseRun, sink: ResponseSink, complete: Complete) -> None:
+        self._run = run
+        self._sink = sink
+        self._complete = complete
+        self._model = run.resolved.model
+        self._waiting = b""  # told by tools, which cannot wait until it is sent
+
+    async def give(
+        self, turns: Turns, tenant: ResponsesTenant, caller: Caller, turn: TurnRequest
+    ) -> None:
+        """Raises what a turn raises."""
+        await turns.run(tenant, caller, turn, self)
+
+    async def begin(self, call: OpenCall) -> None:
+        if self._run.is_streamed:
+            self._run.has_begun = True
+            await self._sink.begin(call)
+            await self._sink.send(self._run.writer.start(self._model))
+
+    async def deltas(self, deltas: Sequence[Delta]) -> None:
+        if not self._run.is_streamed:
+            self._run.writer.collect(deltas)
+            return
+        events = self._waiting + self._run.writer.deltas(deltas)
+        self._waiting = b""
+        if events:
+            await self._sink.send(events)
+
+    def tool(self, activity: ToolActivity) -> None:
+        writer = self._run.writer
+        if activity.phase == "start":
+            arguments = msgspec.json.encode(activity.arguments or {}).decode()
+            events = writer.hosted_call(
+                call_id=activity.call_id, name=activity.name, arguments=arguments
+            )
+        elif activity.phase == "result":
+            events = writer.hosted_result(
+                call_id=activity.call_id, output=activity.text, is_error=activity.is_error
+            )
+        else:
+            return
+        if self._run.is_streamed:
+            self._waiting += events
+
+    async def finish(self, call: OpenCall, finished: Finished) -> None:
+        writer = self._run.writer
+        if self._run.is_streamed:
+            await self.deltas([finished])
+            rest = writer.end(finished.usage) + writer.tail()
+        else:
+            writer.collect([finished])
+            rest = writer.whole(self._model, finished.usage)
+        await self._complete()
+        await self._sink.finish(call, rest)
+
+
+async def turn_of(tenant: ResponsesTenant, run: ResponseRun, continued: str) -> TurnRequest:
+    """The turn that a request asks of its agent; ``continued`` is the session it goes on in.
+
+    Without a session of its own, and where what was said before did not come
+    from this agent, the whole conversation is sent along and nothing is
+    remembered but in the stored response. Raises :exc:`InvalidRequest`.
+    """
+    agent = run.asked.agent
+    if agent is None:
+        raise RuntimeError("no agent was named")
+    key = run.asked.session or _going_on(tenant.id, agent, continued)
+    request = run.resolved
+    keeps = key is not None
+    if key is None:
+        key = SessionKey(tenant.id, agent, f"responses:{secrets.token_hex(12)}")
+        keeps = request.store and not run.context and not any(map(_is_answer, request.input))
+    run.session = key.short if keeps else ""
+    chat = await _chat(run)
+    return TurnRequest(key, chat, chat.messages(), keeps_history=keeps)
+
+
+def without_paused(items: Sequence[Item]) -> list[Item]:
+    """The items but for what an agent itself did on its way to a call of its caller's tools.
+
+    The turn that waits for the result knows that better (``storage.paused_calls``): said twice,
+    it would be done twice to the model.
+    """
+    found: list[Item] = []
+    since: list[Item] = []  # what was said since the user spoke
+    for item in items:
+        kind = item["type"]
+        if kind == "function_call":
+            since = [each for each in since if each["type"] != TOOL_CALL]
+        since.append(item)
+        if kind == "function_call_output" or (kind == "message" and item["role"] != "assistant"):
+            found += since
+            since = []
+    return found + since
+
+
+def _going_on(tenant: str, agent: str, continued: str) -> SessionKey | None:
+    if not continued:
+        return None
+    key = SessionKey.parse(continued, tenant=tenant, agent=agent, field="previous_response_id")
+    return key if key.agent == agent else None
+
+
+def _is_answer(item: Item) -> bool:
+    return item["type"] != "message" or item.get("role") == "assistant"
+
+
+async def _chat(run: ResponseRun) -> ChatRequest:
+    request = run.resolved
+    body = await upstream_body(
+        replace(request, input=tuple(without_paused([*run.context, *request.input]))), ()
+    )
+
+    def translate() -> Mapping[str, bytes]:
+        return write_body(Dialect.OPENAI, read_prompt(Dialect.RESPONSES, body))
+
+    large = len(body["input"]) > 128 * 1024
+    members = dict(await trio.to_thread.run_sync(translate) if large else translate())
+    members["model"] = msgspec.json.encode(request.model)
+    if request.output_limit is not None:
+        members["max_completion_tokens"] = b"%d" % request.output_limit
+    if members.get("messages", b"[]") == b"[]":
+        raise InvalidRequest.at("input", "nothing was said", "send a message")
+    return ChatRequest.of(members)
+
+
+def _check_size(call: OpenCall) -> None:
+    if call.reply.text_bytes > LARGEST_ANSWER:
+        raise UpstreamFailed("the model said more than an answer may hold")

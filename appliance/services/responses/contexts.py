@@ -1,0 +1,172 @@
+"""What a request continues: found, put before its own input, and made shorter where that helps."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import msgspec
+import trio
+
+from appliance.model.errors import InvalidRequest, NotFound
+from appliance.protocols.responses.items import Item
+from appliance.protocols.responses.request import ResponsesRequest
+from appliance.services.responses.runs import ChainMemory, PreviousResponseNotFound
+from appliance.storage.response_rows import Item as StoredItem
+from appliance.storage.responses import ResponseStore
+
+_IN_LOOP = 256 * 1024  # bytes of JSON
+_MOST_REFERENCES = 1_000
+_MOST_CUTS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continued:
+    """``request`` has what it refers to in place; ``context`` is what was before it.
+
+    ``session`` is that of the agent that answered last, '' where none did.
+    """
+
+    request: ResponsesRequest
+    context: Sequence[Item]
+    session: str = ""
+
+
+async def continued(
+    store: ResponseStore,
+    request: ResponsesRequest,
+    *,
+    now: datetime,
+    memory: ChainMemory | None = None,
+) -> Continued:
+    """Raises :exc:`PreviousResponseNotFound`, :exc:`NotFound` (of a conversation),
+    :exc:`InvalidRequest` (of a reference) and :exc:`TooLarge`."""
+    request = await _with_references(store, request, now=now)
+    if request.previous_response_id is not None:
+        context, session = await _chain(store, request.previous_response_id, now, memory)
+    elif request.conversation is not None:
+        context, session = await _conversation(store, request.conversation, now)
+    else:
+        context, session = (), ""
+    return Continued(request=request, context=context, session=session)
+
+
+async def _chain(
+    store: ResponseStore, response_id: str, now: datetime, memory: ChainMemory | None
+) -> tuple[Sequence[Item], str]:
+    remembered = None if memory is None else memory.find(response_id)
+    if remembered is not None:
+        return remembered, ""
+    previous = store.find(response_id, now=now)
+    if previous is None or not previous.status.is_over:
+        raise PreviousResponseNotFound
+    items = await store.context(response_id, now=now)
+    if items is None:
+        raise PreviousResponseNotFound
+    return await _decoded(items), previous.session
+
+
+async def _conversation(
+    store: ResponseStore, conversation_id: str, now: datetime
+) -> tuple[Sequence[Item], str]:
+    conversation = store.conversations.find(conversation_id, now=now)
+    items = await store.conversations.context(conversation_id, now=now)
+    if conversation is None or items is None:
+        raise no_conversation(conversation_id)
+    return await _decoded(items), conversation.session
+
+
+def no_conversation(conversation_id: str) -> NotFound:
+    return NotFound(f"Conversation with id {conversation_id[:80]!r} not found.")
+
+
+def no_response(response_id: str) -> NotFound:
+    return NotFound(f"Response with id {response_id[:80]!r} not found.")
+
+
+async def _with_references(
+    store: ResponseStore, request: ResponsesRequest, *, now: datetime
+) -> ResponsesRequest:
+    references = request.references
+    if not references:
+        return request
+    if len(references) > _MOST_REFERENCES:
+        raise InvalidRequest.at("input", f"refers to more than {_MOST_REFERENCES} items")
+    await trio.lowlevel.checkpoint()
+    found = store.find_items(references, now=now)
+    return request.with_references({name: _decode(text) for name, text in found.items()})
+
+
+def _decode(text: bytes) -> Item:
+    return msgspec.json.decode(text, type=dict)
+
+
+async def _decoded(items: Sequence[StoredItem]) -> list[Item]:
+    def decode() -> list[Item]:
+        return [_decode(item.json) for item in items]
+
+    if sum(len(item.json) for item in items) <= _IN_LOOP:
+        return decode()
+    return await trio.to_thread.run_sync(decode)
+
+
+async def upstream_body(request: ResponsesRequest, context: Sequence[Item]) -> dict[str, bytes]:
+    """The request as it goes out; of a long conversation it is written beside the loop."""
+    if len(context) < 100 and request.prompt_bytes <= _IN_LOOP:
+        return request.upstream(context)
+    return await trio.to_thread.run_sync(request.upstream, context)
+
+
+def shorter(
+    request: ResponsesRequest, context: Sequence[Item]
+) -> Iterator[tuple[ResponsesRequest, Sequence[Item]]]:
+    """The same with fewer and fewer of the oldest items, for ``truncation: auto``.
+
+    Half of the bytes go each time. What the system says and the last item stay,
+    and no result of a call without its call.
+    """
+    items = [*context, *request.input]
+    for _ in range(_MOST_CUTS):
+        left = _halved(items)
+        if len(left) == len(items):
+            return
+        items = left
+        yield replace(request, input=tuple(items)), ()
+
+
+def _halved(items: Sequence[Item]) -> list[Item]:
+    sizes = [len(msgspec.json.encode(item)) for item in items]
+    fixed = _fixed(items)
+    loose = [number for number in range(len(items)) if number not in fixed]
+    wanted = sum(sizes[number] for number in loose) // 2
+    gone: set[int] = set()
+    for number in loose:
+        if gone and wanted <= 0:
+            break
+        gone.add(number)
+        wanted -= sizes[number]
+    kept: list[Item] = []
+    called: set[str] = set()
+    for number, item in enumerate(items):
+        is_orphan = item["type"] == "function_call_output" and item["call_id"] not in called
+        if number in gone or is_orphan:
+            continue
+        if item["type"] == "function_call":
+            called.add(item["call_id"])
+        kept.append(item)
+    return kept
+
+
+def _fixed(items: Sequence[Item]) -> set[int]:
+    """The numbers of what has to stay: the last item, or the last results and their calls."""
+    last = len(items) - 1
+    fixed = {last}
+    answered: set[str] = set()
+    while last >= 0 and items[last]["type"] == "function_call_output":
+        fixed.add(last)
+        answered.add(items[last]["call_id"])
+        last -= 1
+    for number, item in enumerate(items):
+        is_system = item["type"] == "message" and item.get("role") in {"system", "developer"}
+        if is_system or (item["type"] == "function_call" and item["call_id"] in answered):
+            fixed.add(number)
+    return fixed

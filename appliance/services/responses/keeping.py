@@ -1,0 +1,128 @@
+"""Writing responses down: before anybody hears that one is complete."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import msgspec
+
+from appliance.config.schema import GatewayConfig
+from appliance.model.errors import ApplianceError
+from appliance.services.responses.runs import ResponseRun, ResponsesTenant, stored
+from appliance.storage.response_rows import NewResponse, ResponseStatus
+from appliance.storage.response_threads import Limits
+from appliance.storage.responses import ResponseStore
+
+
+def expiry(config: GatewayConfig, now: datetime) -> datetime:
+    return now + timedelta(days=config.defaults.responses.ttl_days)
+
+
+def limits(config: GatewayConfig) -> Limits:
+    found = config.defaults.responses
+    return Limits(responses=found.max_stored, bytes=found.max_bytes)
+
+
+class Keeper:
+    """Keeps one run's response in the tenant's store, or in its connection's memory."""
+
+    def __init__(
+        self,
+        tenant: ResponsesTenant,
+        store: ResponseStore,
+        run: ResponseRun,
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._tenant = tenant
+        self._store = store
+        self._run = run
+        self._clock = clock
+
+    def require_room(self) -> None:
+        """Raise what keeping the response would raise, before anything is spent on it."""
+        if self._run.asked.request.store:
+            self._store.require_room(self._run.asked.request.prompt_bytes)
+
+    def begin(self) -> None:
+        """Keep a response that will run in the background, with its first events."""
+        self._add()
+        self._store.add_events(self._run.id, self._run.take_events())
+
+    def going_on(self) -> None:
+        """Keep the events so far of a run in the background, and how it stands."""
+        run = self._run
+        self._store.add_events(run.id, run.take_events())
+
+    def in_progress(self) -> None:
+        writer = self._run.writer
+        body = msgspec.json.encode(writer.response())
+        self._store.update(
+            self._run.id, status=ResponseStatus(writer.status), body=body, now=self._clock()
+        )
+
+    async def complete(self) -> None:
+        """Keep the whole response; afterwards it is on disk. Raises ``DiskFull`` and the like."""
+        run = self._run
+        asked = run.asked
+        if asked.request.background:
+            self._update()
+        elif asked.request.store:
+            self._add()
+        elif asked.memory is not None:
+            asked.memory.keep(run.id, [*run.context, *run.resolved.input, *run.writer.context])
+        run.is_kept = True
+        if asked.request.store:
+            if run.session and asked.request.conversation is not None:
+                self._store.conversations.note_session(asked.request.conversation, run.session)
+            await self._store.durable()
+        await self._tenant.meter.durable()
+
+    def broken_off(self) -> None:
+        """Keep what there is of a response that failed or was cancelled, as far as that goes."""
+        if self._run.is_kept:
+            return
+        request = self._run.asked.request
+        memory = self._run.asked.memory
+        if memory is not None and request.previous_response_id is not None:
+            memory.forget(request.previous_response_id)
+        # Its failure is what counts; a second one, of the disk, changes nothing about it.
+        with suppress(ApplianceError):
+            if request.background:
+                self._update()
+            elif request.store and self._run.has_begun:
+                self._add()
+
+    def _update(self) -> None:
+        run = self._run
+        self._store.update(
+            run.id,
+            status=ResponseStatus(run.writer.status),
+            body=msgspec.json.encode(run.writer.response()),
+            outputs=[stored(item) for item in run.writer.context],
+            events=run.take_events(),
+            now=self._clock(),
+        )
+
+    def _add(self) -> None:
+        run = self._run
+        request = run.resolved
+        now = self._clock()
+        config = self._tenant.config
+        self._store.add(
+            NewResponse(
+                id=run.id,
+                status=ResponseStatus(run.writer.status),
+                model=request.model,
+                body=msgspec.json.encode(run.writer.response()),
+                inputs=[stored(item) for item in request.input],
+                outputs=[stored(item) for item in run.writer.context],
+                background=request.background,
+                previous=request.previous_response_id,
+                conversation=request.conversation,
+                session=run.session,
+            ),
+            now=now,
+            expires=expiry(config, now),
+            limits=limits(config),
+        )

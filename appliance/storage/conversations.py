@@ -1,0 +1,307 @@
+"""Conversations of a tenant: what responses were given in them, as one list of items."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+import trio
+
+from appliance.model.errors import AlreadyExists, InvalidRequest, QuotaExceeded, TooLarge
+from appliance.model.periods import to_ns
+from appliance.storage import response_threads
+from appliance.storage.connection import Connection
+from appliance.storage.database import Database
+from appliance.storage.response_rows import (
+    Conversation,
+    Item,
+    ItemPage,
+    PageOf,
+    conversation_of,
+    item_of,
+    unknown_after,
+)
+from appliance.storage.response_threads import Limits
+
+MOST_ITEMS = 10_000  # of one conversation
+LARGEST = 64 * 1024 * 1024  # bytes that are read at once
+_READ_IN_LOOP = 256 * 1024  # bytes
+_ITEMS_AT_ONCE = 500
+
+_LIVING = "JOIN threads AS t ON t.id = c.thread WHERE t.expires_ns > ?"
+_FIND = f"""
+SELECT c.public_id, c.metadata, c.session, c.created_ns FROM conversations AS c {_LIVING}
+AND c.public_id = ?
+"""  # noqa: S608 - all of it is ours
+_NUMBERS = f"SELECT c.id, c.thread FROM conversations AS c {_LIVING} AND c.public_id = ?"  # noqa: S608 - all of it is ours
+_INSERT = """
+INSERT INTO conversations (public_id, thread, metadata, created_ns) VALUES (?, ?, ?, ?)
+RETURNING id
+"""
+_SET_METADATA = "UPDATE conversations SET metadata = ? WHERE id = ?"
+_SET_SESSION = "UPDATE conversations SET session = ? WHERE public_id = ?"
+_DELETE_ITEMS = """
+DELETE FROM conversation_items WHERE id IN (
+    SELECT id FROM conversation_items WHERE conversation = ? LIMIT ?
+)
+"""
+_DELETE = "DELETE FROM conversations WHERE id = ?"
+_INSERT_ITEM = """
+INSERT INTO conversation_items (conversation, public_id, item, sealed) VALUES (?, ?, ?, ?)
+ON CONFLICT (conversation, public_id) DO NOTHING
+"""
+_COUNT = "SELECT count(*) FROM conversation_items WHERE conversation = ?"
+_SIZE = "SELECT coalesce(sum(length(item)), 0) FROM conversation_items WHERE conversation = ?"
+_ALL = """
+SELECT public_id, coalesce(sealed, item) FROM conversation_items WHERE conversation = ?
+ORDER BY id
+"""
+_ONE = "SELECT public_id, item FROM conversation_items WHERE conversation = ? AND public_id = ?"
+_PLACE = "SELECT id FROM conversation_items WHERE conversation = ? AND public_id = ?"
+_PAGE_UP = """
+SELECT public_id, item FROM conversation_items WHERE conversation = ? AND id > ?
+ORDER BY id LIMIT ?
+"""
+_PAGE_DOWN = """
+SELECT public_id, item FROM conversation_items WHERE conversation = ? AND id < ?
+ORDER BY id DESC LIMIT ?
+"""
+_DELETE_ITEM = "DELETE FROM conversation_items WHERE conversation = ? AND public_id = ?"
+_ANYWHERE = """
+SELECT coalesce(i.sealed, i.item) FROM conversation_items AS i
+JOIN conversations AS c ON c.id = i.conversation
+JOIN threads AS t ON t.id = c.thread
+WHERE i.public_id = ? AND t.expires_ns > ? ORDER BY i.id DESC LIMIT 1
+"""
+_BEYOND = 2**62
+
+
+class Room(Protocol):
+    def require(self, size: int = 0) -> None: ...
+    def changed(self, size: int = 0) -> None: ...
+
+
+class Conversations:
+    """Methods that are not async run in the loop; those that find nothing say so with None."""
+
+    def __init__(self, database: Database, room: Room) -> None:
+        self._database = database
+        self._room = room
+
+    def create(
+        self,
+        conversation_id: str,
+        items: Sequence[Item],
+        *,
+        metadata: bytes,
+        now: datetime,
+        expires: datetime,
+        limits: Limits | None = None,
+    ) -> Conversation:
+        """Begin a conversation, with ``items`` in it. Raises :exc:`QuotaExceeded`, ``DiskFull``."""
+        limits = limits or Limits()
+        size = sum(len(item.json) for item in items)
+        self._room.require(size)
+
+        def insert(tx: Connection) -> None:
+            response_threads.sweep(tx, now_ns=to_ns(now))
+            if response_threads.totals(tx).conversations >= limits.conversations:
+                raise QuotaExceeded(
+                    f"there are {limits.conversations} conversations, as many as may be; "
+                    "delete some"
+                )
+            response_threads.require_room(tx, size, limits)
+            thread = response_threads.begin(tx, expires_ns=to_ns(expires))
+            values = (conversation_id, thread, metadata, to_ns(now))
+            ((number,),) = tx.execute(_INSERT, values).fetchall()
+            _add(tx, msgspec.convert(number, int), items, is_strict=True)
+
+        self._database.write(insert)
+        self._room.changed(size)
+        return Conversation(id=conversation_id, metadata=metadata, session="", created_at=now)
+
+    def find(self, conversation_id: str, *, now: datetime) -> Conversation | None:
+        rows = self._database.read(
+            lambda tx: tx.execute(_FIND, (to_ns(now), conversation_id)).fetchall()
+        )
+        return conversation_of(rows[0]) if rows else None
+
+    def set_metadata(self, conversation_id: str, metadata: bytes, *, now: datetime) -> bool:
+        def change(tx: Connection) -> bool:
+            found = _numbers(tx, conversation_id, to_ns(now))
+            if found is not None:
+                tx.execute(_SET_METADATA, (metadata, found[0]))
+            return found is not None
+
+        return self._database.write(change)
+
+    def note_session(self, conversation_id: str, session: str) -> None:
+        """Note which session of an agent this conversation goes on in."""
+        self._database.write(lambda tx: tx.execute(_SET_SESSION, (session, conversation_id)))
+
+    async def delete(self, conversation_id: str, *, now: datetime) -> bool:
+        """Remove a conversation and its items, a few at a time; its responses stay."""
+        while True:
+            left = self._database.write(lambda tx: _delete(tx, conversation_id, to_ns(now)))
+            if left != "more":
+                self._room.changed()
+                return left == "gone"
+            await trio.lowlevel.checkpoint()
+
+    def add_items(
+        self,
+        conversation_id: str,
+        items: Sequence[Item],
+        *,
+        now: datetime,
+        expires: datetime,
+        limits: Limits | None = None,
+    ) -> bool:
+        """Append ``items``; False if there is no such conversation.
+
+        Raises :exc:`AlreadyExists` for an id that is in it, :exc:`InvalidRequest` for more than
+        it may hold, :exc:`QuotaExceeded` and ``DiskFull``; then nothing has changed.
+        """
+        size = sum(len(item.json) for item in items)
+        self._room.require(size)
+
+        def insert(tx: Connection) -> bool:
+            found = _numbers(tx, conversation_id, to_ns(now))
+            if found is None:
+                return False
+            number, thread = found
+            response_threads.require_room(tx, size, limits or Limits())
+            if _count(tx, number) + len(items) > MOST_ITEMS:
+                raise InvalidRequest.at(
+                    "items", f"a conversation holds {MOST_ITEMS} items at most", "begin another"
+                )
+            _add(tx, number, items, is_strict=True)
+            response_threads.renew(tx, thread, expires_ns=to_ns(expires))
+            return True
+
+        added = self._database.write(insert)
+        self._room.changed(size)
+        return added
+
+    async def context(self, conversation_id: str, *, now: datetime) -> list[Item] | None:
+        """All of its items as a model reads them, the oldest first. Raises :exc:`TooLarge`."""
+
+        def measure(tx: Connection) -> tuple[int, int] | None:
+            found = _numbers(tx, conversation_id, to_ns(now))
+            if found is None:
+                return None
+            ((size,),) = tx.execute(_SIZE, (found[0],)).fetchall()
+            return found[0], msgspec.convert(size, int)
+
+        measured = self._database.read(measure)
+        if measured is None:
+            return None
+        number, size = measured
+        if size > LARGEST:
+            raise TooLarge(f"the conversation has more than {LARGEST} bytes", limit_bytes=LARGEST)
+
+        def read(tx: Connection) -> list[Item]:
+            return [item_of(row) for row in tx.execute(_ALL, (number,)).fetchall()]
+
+        if size <= _READ_IN_LOOP:
+            return self._database.read(read)
+        return await self._database.scan(read)
+
+    def items(self, conversation_id: str, page: PageOf, *, now: datetime) -> ItemPage | None:
+        """Raises :exc:`InvalidRequest` for an ``after`` that is not in it."""
+
+        def read(tx: Connection) -> ItemPage | None:
+            found = _numbers(tx, conversation_id, to_ns(now))
+            if found is None:
+                return None
+            number = found[0]
+            start = _BEYOND if page.newest_first else -1
+            if page.after is not None:
+                places = tx.execute(_PLACE, (number, page.after)).fetchall()
+                if not places:
+                    raise unknown_after(page.after)
+                start = msgspec.convert(places[0][0], int)
+            query = _PAGE_DOWN if page.newest_first else _PAGE_UP
+            rows = tx.execute(query, (number, start, page.limit + 1)).fetchall()
+            return ItemPage([item_of(row) for row in rows[: page.limit]], len(rows) > page.limit)
+
+        return self._database.read(read)
+
+    def find_item(self, conversation_id: str, item_id: str, *, now: datetime) -> Item | None:
+        def read(tx: Connection) -> Item | None:
+            found = _numbers(tx, conversation_id, to_ns(now))
+            rows = [] if found is None else tx.execute(_ONE, (found[0], item_id)).fetchall()
+            return item_of(rows[0]) if rows else None
+
+        return self._database.read(read)
+
+    def delete_item(self, conversation_id: str, item_id: str, *, now: datetime) -> bool:
+        def remove(tx: Connection) -> bool:
+            found = _numbers(tx, conversation_id, to_ns(now))
+            if found is None:
+                return False
+            tx.execute(_DELETE_ITEM, (found[0], item_id))
+            return tx.changes() > 0
+
+        return self._database.write(remove)
+
+
+def thread_of(tx: Connection, conversation_id: str, *, now_ns: int) -> int | None:
+    found = _numbers(tx, conversation_id, now_ns)
+    return None if found is None else found[1]
+
+
+def append(tx: Connection, conversation_id: str, items: Sequence[Item]) -> None:
+    """Add what a response was asked with and what it said; what is in there already stays.
+
+    One that was deleted meanwhile gets nothing, one that is full loses its oldest items.
+    """
+    found = _numbers(tx, conversation_id, -1)
+    if found is None:
+        return
+    number = found[0]
+    _add(tx, number, items, is_strict=False)
+    excess = _count(tx, number) - MOST_ITEMS
+    if excess > 0:
+        tx.execute(
+            "DELETE FROM conversation_items WHERE id IN (SELECT id FROM conversation_items "
+            "WHERE conversation = ? ORDER BY id LIMIT ?)",
+            (number, excess),
+        )
+
+
+def find_anywhere(tx: Connection, item_id: str, *, now_ns: int) -> bytes | None:
+    """The JSON of an item of any conversation."""
+    for (item,) in tx.execute(_ANYWHERE, (item_id, now_ns)).fetchall():
+        return msgspec.convert(item, bytes)
+    return None
+
+
+def _numbers(tx: Connection, conversation_id: str, now_ns: int) -> tuple[int, int] | None:
+    for number, thread in tx.execute(_NUMBERS, (now_ns, conversation_id)).fetchall():
+        return msgspec.convert(number, int), msgspec.convert(thread, int)
+    return None
+
+
+def _count(tx: Connection, number: int) -> int:
+    ((count,),) = tx.execute(_COUNT, (number,)).fetchall()
+    return msgspec.convert(count, int)
+
+
+def _add(tx: Connection, number: int, items: Sequence[Item], *, is_strict: bool) -> None:
+    for item in items:
+        sealed = item.sealed if item.sealed != item.json else None
+        tx.execute(_INSERT_ITEM, (number, item.id, item.json, sealed))
+        if is_strict and not tx.changes():
+            raise AlreadyExists(f"the conversation holds an item {item.id[:64]!r} already")
+
+
+def _delete(tx: Connection, conversation_id: str, now_ns: int) -> str:
+    found = _numbers(tx, conversation_id, now_ns)
+    if found is None:
+        return "none"
+    tx.execute(_DELETE_ITEMS, (found[0], _ITEMS_AT_ONCE))
+    if tx.changes() >= _ITEMS_AT_ONCE:
+        return "more"
+    tx.execute(_DELETE, (found[0],))
+    return "gone"

@@ -1,0 +1,45 @@
+"""``POST /v1/messages/count_tokens``: the tokens of a prompt. It costs nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import msgspec
+
+from appliance.protocols.messages_request import MessagesRequest
+from appliance.services.token_counts import TokenCounts
+from appliance.transports.anthropic_api.entrance import enter
+from appliance.transports.anthropic_api.messages import call_of
+from appliance.transports.bodies import off_the_loop
+from appliance.transports.raw.agents import agent_of
+from appliance.transports.raw.exchange import Exchange
+
+PATH = "/v1/messages/count_tokens"
+_ESTIMATED = ((b"x-openclaw-estimated", b"true"),)
+
+
+@dataclass(frozen=True, slots=True)
+class CountHandler:
+    counts: TokenCounts
+    clock: Callable[[], datetime]
+
+    async def __call__(self, exchange: Exchange) -> None:
+        entered = enter(exchange, clock=self.clock)
+        body = await exchange.read()
+        limit = exchange.door.config.server.max_body_bytes
+        parse = partial(
+            MessagesRequest.parse_prompt, body, limit_bytes=limit, version=entered.version
+        )
+        request = await off_the_loop(body, parse)
+        runtime = await exchange.wake()
+        counted = None
+        # What an agent adds to a prompt is known when it takes its turn.
+        if agent_of(request.model) is None:
+            work = partial(self.counts.count, runtime, entered.caller, call_of(request, entered))
+            counted = await exchange.perform(work)
+        tokens = request.estimated_tokens if counted is None else counted
+        await exchange.answer.whole(
+            msgspec.json.encode({"input_tokens": tokens}),
+            headers=_ESTIMATED if counted is None else (),
+        )

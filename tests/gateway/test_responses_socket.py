@@ -1,0 +1,304 @@
+"""WebSockets at ``/v1/responses``: the same answers, one after the other."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio_websocket
+
+from appliance.transports.openai_api import responses_socket
+from tests.gateway.conftest import ADMIN_KEY, Gateway, Tenant
+from tests.gateway.responding import PATH, Client, numbers, text_of
+from tests.gateway.websocket import dialled
+
+OVER = {"response.completed", "response.incomplete", "response.failed", "error"}
+
+
+class Socket:
+    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+        self.connection = connection
+
+    async def ask(self, said: object = "hi", **more: Any) -> None:
+        await self.send({"type": "response.create", "model": "stub/mock", "input": said, **more})
+
+    async def send(self, frame: object) -> None:
+        text = frame if isinstance(frame, str) else json.dumps(frame)
+        await self.connection.send_message(text)
+
+    async def event(self) -> dict[str, Any]:
+        with trio.fail_after(10):
+            found: dict[str, Any] = json.loads(await self.connection.get_message())
+        return found
+
+    async def everything(self) -> None:
+        """Read on until the connection ends."""
+        while True:
+            await self.event()
+
+    async def answer(self, said: object = "hi", **more: Any) -> list[dict[str, Any]]:
+        """The events of one response."""
+        await self.ask(said, **more)
+        return await self.rest()
+
+    async def rest(self) -> list[dict[str, Any]]:
+        events = [await self.event()]
+        while events[-1]["type"] not in OVER or "sequence_number" not in events[-1]:
+            if events[-1]["type"] == "error":
+                return events
+            events.append(await self.event())
+        return events
+
+    async def response(self, said: object = "hi", **more: Any) -> dict[str, Any]:
+        last = (await self.answer(said, **more))[-1]
+        assert last["type"] == "response.completed", last
+        found: dict[str, Any] = last["response"]
+        return found
+
+    async def refused(self, said: object = "hi", **more: Any) -> dict[str, Any]:
+        (event,) = await self.answer(said, **more)
+        assert event["type"] == "error", event
+        return event
+
+
+@asynccontextmanager
+async def connected(
+    gateway: Gateway, token: str, *, path: str = PATH, **more: Any
+) -> AsyncIterator[Socket]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with dialled(gateway.port, path, headers=headers, **more) as client:
+        yield Socket(client.socket)
+
+
+def code_of(closed: trio_websocket.ConnectionClosed) -> int:
+    assert closed.reason is not None
+    return int(closed.reason.code)
+
+
+@pytest.fixture
+async def socket(gateway: Gateway, acme: Tenant) -> AsyncIterator[Socket]:
+    async with connected(gateway, acme.token) as opened:
+        yield opened
+
+
+async def test_a_frame_is_answered_with_the_events_of_a_stream(
+    socket: Socket, gateway: Gateway, acme: Tenant
+) -> None:
+    events = await socket.answer("hi")
+
+    assert [event["type"] for event in events[:2]] == ["response.created", "response.in_progress"]
+    assert numbers(events) == list(range(len(events)))
+    made = events[-1]["response"]
+    assert made["status"] == "completed"
+    assert await Client(gateway, acme).get(f"{PATH}/{made['id']}") == made
+
+
+async def test_several_follow_each_other(socket: Socket) -> None:
+    first = await socket.response("my name is Ada", model="stub/assistant")
+    second = await socket.response(
+        "what is my name?", model="stub/assistant", previous_response_id=first["id"]
+    )
+
+    assert "Ada" in text_of(second)
+    assert numbers(await socket.answer("x"))[0] == 0
+
+
+async def test_what_is_not_stored_can_be_continued_on_its_connection_alone(
+    socket: Socket, gateway: Gateway, acme: Tenant
+) -> None:
+    asked = {"model": "stub/assistant", "store": False}
+    first = await socket.response("my name is Ada", **asked)
+    second = await socket.response("hm", previous_response_id=first["id"], **asked)
+    third = await socket.response("what is my name?", previous_response_id=second["id"], **asked)
+
+    assert "Ada" in text_of(third)
+    async with connected(gateway, acme.token) as other:
+        event = await other.refused(previous_response_id=third["id"])
+    assert event["error"]["code"] == "previous_response_not_found"
+    await Client(gateway, acme).get(f"{PATH}/{third['id']}", status=404)
+
+
+async def test_an_unknown_response_cannot_be_continued(socket: Socket) -> None:
+    event = await socket.refused(previous_response_id="resp_x")
+
+    assert event["status"] == 400
+    assert event["error"]["code"] == "previous_response_not_found"
+    assert set(event["error"]) == {"code", "message", "param", "type"}
+    assert (await socket.response("hi"))["status"] == "completed"
+
+
+async def test_a_continuation_that_failed_is_forgotten(socket: Socket) -> None:
+    first = await socket.response("hi", store=False)
+    failed = await socket.answer(
+        "hi", previous_response_id=first["id"], store=False, model="stub/fault-500"
+    )
+    assert failed[-1]["type"] == "error"
+
+    event = await socket.refused(previous_response_id=first["id"], store=False)
+
+    assert event["error"]["code"] == "previous_response_not_found"
+
+
+async def test_a_result_without_its_call_fails(socket: Socket) -> None:
+    first = await socket.response("hi", store=False)
+    result = {"type": "function_call_output", "call_id": "call_x", "output": "1"}
+
+    event = await socket.refused([result], previous_response_id=first["id"], store=False)
+
+    assert event["status"] == 400
+
+
+async def test_an_answer_that_breaks_off_ends_with_its_failure(socket: Socket) -> None:
+    events = await socket.answer(model="stub/fault-cut")
+
+    assert events[-1]["type"] == "error"
+    last = await socket.event()
+    assert last["type"] == "response.failed"
+    assert last["sequence_number"] == events[-1]["sequence_number"] + 1
+    assert (await socket.response("hi"))["status"] == "completed"
+
+
+async def test_one_answer_at_a_time(socket: Socket) -> None:
+    await socket.ask(model="stub/fault-slow")
+    assert (await socket.event())["type"] == "response.created"
+    await socket.ask("me too")
+
+    events = [await socket.event()]
+    while events[-1]["type"] != "response.completed":
+        events.append(await socket.event())
+
+    (refused,) = [event for event in events if event["type"] == "error"]
+    assert refused["status"] == 409
+    assert (await socket.response("now"))["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "{",
+        "[]",
+        '{"type": "response.cancel"}',
+        '{"type": "response.create"}',
+        '{"type": "response.create", "model": "stub/mock", "input": "x", "stream": true}',
+        '{"type": "response.create", "model": "stub/mock", "input": "x", "background": true}',
+        '{"type": "response.create", "model": "stub/mock", "input": "\\ud800"}',
+        '{"type": "response.create", "model": "stub/mock", "model": "stub/mock"}',
+    ],
+)
+async def test_nonsense_is_refused_and_the_connection_goes_on(socket: Socket, frame: str) -> None:
+    await socket.send(frame)
+
+    event = await socket.event()
+    assert (event["type"], event["status"]) == ("error", 400)
+    assert (await socket.response("hi"))["status"] == "completed"
+
+
+async def test_agents_answer_too(socket: Socket) -> None:
+    first = await socket.response("one", model="openclaw")
+    second = await socket.response("two", model="openclaw", previous_response_id=first["id"])
+
+    assert second["usage"]["input_tokens"] > first["usage"]["input_tokens"]
+
+
+@pytest.mark.parametrize("token", ["", "tenant:nobody:0123", "nonsense"])
+async def test_nobody_comes_in_without_a_token(gateway: Gateway, token: str) -> None:
+    with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+        async with connected(gateway, token):
+            pass
+
+    assert rejected.value.status_code == 401
+    body = json.loads(rejected.value.body or b"")
+    assert body["error"]["code"] == "invalid_api_key"
+
+
+async def test_a_browser_names_its_token_in_the_subprotocol(gateway: Gateway, acme: Tenant) -> None:
+    name = "openclaw.bearer." + acme.token.replace(":", ".")
+
+    async with connected(gateway, "", subprotocols=[name]) as opened:
+        assert (await opened.response("hi"))["status"] == "completed"
+
+
+async def test_another_tenants_path_is_refused(gateway: Gateway, acme: Tenant) -> None:
+    await gateway.create("other")
+
+    with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+        async with connected(gateway, acme.token, path=f"/t/other{PATH}"):
+            pass
+
+    assert rejected.value.status_code == 403
+    async with connected(gateway, acme.token, path=f"/t/acme{PATH}") as opened:
+        assert (await opened.response("hi"))["status"] == "completed"
+
+
+async def test_an_admin_without_a_tenant_is_refused(gateway: Gateway) -> None:
+    with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+        async with connected(gateway, ADMIN_KEY):
+            pass
+
+    assert rejected.value.status_code == 403
+
+
+async def test_a_revoked_token_ends_the_connection(gateway: Gateway, acme: Tenant) -> None:
+    mine = Client(gateway, acme)
+    minted = await mine.send("POST", "/v1/tenants/acme/tokens", {"scopes": ["chat"]})
+    assert minted.status_code == 201, minted.text
+    async with connected(gateway, minted.json()["token"]) as opened:
+        await opened.ask(model="stub/fault-hang")
+        assert (await opened.event())["type"] == "response.created"
+
+        revoked = await mine.send("DELETE", f"/v1/tenants/acme/tokens/{minted.json()['id']}")
+
+        assert revoked.status_code in {200, 204}, revoked.text
+        with pytest.raises(trio_websocket.ConnectionClosed) as closed:
+            await opened.everything()
+    assert code_of(closed.value) == 1008
+
+
+async def test_who_leaves_ends_the_call(gateway: Gateway, acme: Tenant) -> None:
+    async with connected(gateway, acme.token) as opened:
+        await opened.ask(model="stub/fault-hang")
+        await opened.event()
+
+    with trio.fail_after(5):
+        while (await gateway.usage(acme))["requests"] != 1:  # noqa: ASYNC110 - it is told to nobody
+            await trio.sleep(0.02)
+
+
+async def test_a_connection_has_an_end(
+    gateway: Gateway, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responses_socket, "LONGEST", 0.3)
+
+    async with connected(gateway, acme.token) as opened:
+        event = await opened.event()
+        with pytest.raises(trio_websocket.ConnectionClosed):
+            await opened.event()
+
+    assert event["type"] == "error"
+    assert event["error"]["code"] == "websocket_connection_limit_reached"
+
+
+class TestFewConnections:
+    @pytest.fixture
+    def websocket_limits(self) -> str:
+        return "{max_connections_per_tenant: 1, max_frame_bytes: 65536}"
+
+    async def test_a_tenant_has_so_many_and_no_more(self, gateway: Gateway, acme: Tenant) -> None:
+        async with connected(gateway, acme.token) as first:
+            with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+                async with connected(gateway, acme.token):
+                    pass
+            assert rejected.value.status_code == 429
+            assert (await first.response("hi"))["status"] == "completed"
+        async with connected(gateway, acme.token) as again:
+            assert (await again.response("hi"))["status"] == "completed"
+
+    async def test_frames_have_a_size(self, gateway: Gateway, acme: Tenant) -> None:
+        async with connected(gateway, acme.token) as opened:
+            await opened.ask("x" * 70_000)
+            with pytest.raises(trio_websocket.ConnectionClosed) as closed:
+                await opened.event()
+        assert code_of(closed.value) == 1009

@@ -1,0 +1,215 @@
+"""What operators expect of a router, as a client sees it: headers, keys, caches, guardrails."""
+
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from tests.gateway.conftest import ADMIN_KEY, Gateway, Tenant, said
+
+
+async def token_for(gateway: Gateway, tenant: Tenant, *models: str) -> Tenant:
+    answer = await gateway.http.post(
+        f"/v1/tenants/{tenant.id}/tokens",
+        json={"scopes": ["chat"], "models": list(models)},
+        headers=gateway.headers(tenant.token),
+    )
+    assert answer.status_code == 201, answer.text
+    return Tenant(tenant.id, answer.json()["token"])
+
+
+async def test_a_head_says_who_answered_who_did_not_and_what_it_cost(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    answer = await gateway.chat(acme, said("x", model="smart"))
+    again = await gateway.chat(acme, said("x", model="smart", stream=True))
+
+    assert answer.headers["x-openclaw-model"] == "stub/mock"
+    assert answer.headers["x-openclaw-attempts"] == "3"
+    assert answer.headers["x-openclaw-failover"] == (
+        "dead/any;reason=upstream-unavailable, stub/fault-529;reason=upstream-unavailable"
+    )
+    assert answer.headers["x-openclaw-cache"] == "off"
+    assert float(answer.headers["x-openclaw-cost"]) > 0
+    assert again.headers["x-openclaw-model"] == "stub/mock"
+    assert "dead/any;reason=cooling" in again.headers["x-openclaw-failover"]
+    assert "x-openclaw-cost" not in again.headers
+
+
+async def test_an_agents_answer_tells_what_all_its_calls_cost(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    answer = await gateway.chat(acme, said("hi", model="openclaw"))
+
+    assert answer.headers["x-openclaw-model"] == "stub/mock"
+    assert float(answer.headers["x-openclaw-cost"]) == pytest.approx(
+        float((await gateway.usage(acme))["cost"])
+    )
+
+
+async def test_budgets_and_rates_are_told_with_every_answer(gateway: Gateway) -> None:
+    quotas = {"tokens_per_day": 5000, "cost_per_month": "5.00", "requests_per_minute": 3}
+    acme = await gateway.create("acme", quotas=quotas)
+
+    bad = await gateway.http.post(
+        "/v1/chat/completions", content=b"{", headers=gateway.headers(acme.token)
+    )
+    good = [await gateway.chat(acme, said("x")) for _ in range(3)]
+    late = await gateway.chat(acme, said("x"))
+    stranger = await gateway.http.post("/v1/chat/completions", json=said("x"))
+
+    assert bad.status_code == 400
+    for answer in (bad, *good, late):
+        assert answer.headers["x-openclaw-budget-limit-tokens"] == "5000"
+        assert answer.headers["x-openclaw-budget-limit-cost"] == "5.00"
+        assert answer.headers["x-ratelimit-limit-requests"] == "3"
+    assert int(good[0].headers["x-openclaw-budget-remaining-tokens"]) < 5000
+    assert late.status_code == 429
+    assert late.headers["x-should-retry"] == "true"
+    assert int(late.headers["retry-after-ms"]) <= int(late.headers["retry-after"]) * 1000
+    assert stranger.status_code == 401
+    assert not [name for name in stranger.headers if "budget" in name or "ratelimit" in name]
+
+
+async def test_a_token_for_some_models_asks_and_lists_no_others(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    few = await token_for(gateway, acme, "stub/mock-300", "fast")
+
+    refused = await gateway.chat(few, said("x"))
+    agent = await gateway.chat(few, said("x", model="openclaw"))
+    allowed = await gateway.chat(few, said("x", model="fast"))
+    listed = await gateway.http.get("/v1/models", headers=gateway.headers(few.token))
+
+    assert (refused.status_code, agent.status_code, allowed.status_code) == (403, 403, 200)
+    assert refused.json()["error"]["code"] == "model_forbidden"
+    assert "stub/mock" in refused.json()["error"]["message"]
+    assert {model["id"] for model in listed.json()["data"]} == {"fast", "stub/mock-300"}
+
+
+async def test_a_kept_answer_costs_nothing_and_stays_with_its_tenant(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    other = await gateway.create("other")
+    on = {"defaults": {"response_cache": {"enabled": True}}}
+    await gateway.configure(acme, on)
+    await gateway.configure(other, on)
+
+    first = await gateway.chat(acme, said("x"))
+    again = await gateway.chat(acme, said("x", stream=True, user="ann"))
+    bypassed = await gateway.chat(acme, said("x"), **{"x-openclaw-cache": "bypass"})
+    others = await gateway.chat(other, said("x"))
+    wrong = await gateway.chat(acme, said("x"), **{"x-openclaw-cache": "maybe"})
+
+    caches = [each.headers["x-openclaw-cache"] for each in (first, again, bypassed, others)]
+    assert caches == ["miss", "hit", "off", "miss"]
+    assert again.text.endswith("data: [DONE]\n\n")
+    text = first.json()["choices"][0]["message"]["content"]
+    assert msgspec.json.encode(text).decode() in again.text
+    assert wrong.status_code == 400
+    usage = await gateway.usage(acme)
+    assert (usage["requests"], usage["output_tokens"]) == (3, 40)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages", {**said("x"), "max_tokens": 50}),
+        ("/v1/responses", {"model": "stub/mock", "input": "x", "store": False}),
+    ],
+)
+async def test_answers_are_kept_in_every_apis_form(
+    gateway: Gateway, acme: Tenant, path: str, body: dict[str, Any]
+) -> None:
+    await gateway.configure(acme, {"defaults": {"response_cache": {"enabled": True}}})
+    answers = [
+        await gateway.http.post(
+            path, json={**body, "stream": stream}, headers=gateway.headers(acme.token)
+        )
+        for stream in (False, True, False)
+    ]
+
+    assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
+    assert [a.headers["x-openclaw-cache"] for a in answers] == ["miss", "hit", "hit"]
+    assert [a.headers["x-openclaw-attempts"] for a in answers] == ["1", "0", "0"]
+    assert answers[2].headers["x-openclaw-cost"] == "0.00"
+
+
+async def test_guardrails_hold_for_requests_answers_and_agents(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    rules = [
+        {"name": "no plans", "on": "request", "deny": ["(?i)project x"]},
+        {"name": "no mail", "pii": ["email"], "action": "redact"},
+    ]
+    await gateway.configure(acme, {"defaults": {"guardrails": rules}})
+
+    blocked = await gateway.chat(acme, said("what of Project X?"))
+    agent = await gateway.chat(acme, said("what of Project X?", model="openclaw"))
+    redacted = await gateway.chat(acme, said("I am ann@example.org"))
+    streamed = await gateway.chat(acme, said("I am ann@example.org", stream=True))
+
+    assert (blocked.status_code, agent.status_code) == (403, 403)
+    assert blocked.json()["error"]["code"] == "guardrail_blocked"
+    assert "no plans" in blocked.json()["error"]["message"]
+    assert "roject" not in blocked.text
+    assert redacted.status_code == streamed.status_code == 200
+    assert redacted.headers["x-openclaw-guardrails"] == "no%20mail;action=redact"
+    assert streamed.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("model", ["stub/mock", "claude/mock", "openclaw"])
+async def test_an_answer_that_is_blocked_never_looks_whole(
+    gateway: Gateway, acme: Tenant, model: str
+) -> None:
+    rule = {"name": "silence", "on": "answer", "deny": ["[a-z]+"]}
+    await gateway.configure(acme, {"defaults": {"guardrails": [rule]}})
+
+    whole = await gateway.chat(acme, said("x", model=model))
+    stream = await gateway.chat(acme, said("x", model=model, stream=True))
+
+    assert whole.status_code == 403
+    assert "guardrail_blocked" in stream.text
+    assert '"finish_reason":"stop"' not in stream.text
+    assert '"content":"' not in stream.text.replace('"content":""', "")
+
+
+async def test_costs_are_summed_by_tag(gateway: Gateway, acme: Tenant) -> None:
+    for tags in ("team=red,project=x", "team=red", "team=blue"):
+        assert (await gateway.chat(acme, said("x"), **{"x-openclaw-tags": tags})).status_code == 200
+    agent = await gateway.chat(
+        acme, said("x", model="openclaw"), **{"x-openclaw-tags": "team=blue"}
+    )
+    wrong = await gateway.chat(acme, said("x"), **{"x-openclaw-tags": "Team=Red"})
+    report = await gateway.http.get(
+        f"/v1/tenants/{acme.id}/usage?group_by=tag:team", headers=gateway.headers(acme.token)
+    )
+
+    assert (agent.status_code, wrong.status_code) == (200, 400)
+    rows: list[dict[str, Any]] = report.json()["rows"]
+    assert {row["group"]: row["requests"] for row in rows} == {"red": 2, "blue": 2}
+    assert report.json()["group_by"] == "tag:team"
+
+
+async def test_keys_take_turns_and_are_never_told(gateway: Gateway, acme: Tenant) -> None:
+    text = gateway.config.read_text().replace(
+        'api_key: "env:STUB_KEY"\n',
+        'api_key: "env:STUB_KEY"\n    api_keys: [{key: "env:STUB_KEY", weight: 2}]\n',
+        1,
+    )
+    gateway.config.write_text(text)
+    with trio.fail_after(10):
+        while True:
+            answer = await gateway.chat(acme, said("x", model="stub/fault-401"))
+            if answer.headers["x-openclaw-attempts"] == "2":
+                break  # the config has been read again
+            await trio.sleep(0.05)
+    shown = await gateway.http.get(
+        f"/v1/tenants/{acme.id}/config", headers=gateway.headers(ADMIN_KEY)
+    )
+
+    assert answer.status_code == 502
+    told = answer.text + str(answer.headers) + shown.text
+    assert "sk-operators" not in told
+    assert "STUB_KEY" not in told

@@ -1,0 +1,339 @@
+"""What providers answer in the Responses API, as deltas."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.model.calls import (
+    Delta,
+    Dialect,
+    Finished,
+    FinishReason,
+    LogprobsDelta,
+    ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from appliance.model.usage import TokenUsage
+from appliance.protocols.answers import AnswerFailed, ErrorReported, MalformedAnswer
+from appliance.protocols.responses import seals
+from appliance.protocols.responses.answers import ResponseAnswer, StreamReader, read_usage
+from tests.protocols.prompting import nonsense
+
+USAGE = {
+    "input_tokens": 12,
+    "input_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2},
+    "output_tokens": 9,
+    "output_tokens_details": {"reasoning_tokens": 4},
+    "total_tokens": 21,
+}
+READ = TokenUsage(input=7, cache_read=3, cache_write=2, output=5, reasoning=4)
+COMPLETED = {"type": "response.completed", "response": {"usage": USAGE}}
+TOKEN = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+
+
+def stream(*events: Any) -> bytes:
+    return b"".join(b"data: %s\n\n" % msgspec.json.encode(event) for event in events)
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", "output_index": 0, "item_id": "x", **fields}
+
+
+def call_added(index: int = 0, **fields: Any) -> dict[str, Any]:
+    item = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "", **fields}
+    return event("output_item.added", output_index=index, item=item)
+
+
+def item_done(**item: Any) -> dict[str, Any]:
+    return event("output_item.done", item=item)
+
+
+def read(*events: Any) -> list[Delta]:
+    reader = StreamReader()
+    deltas = list(reader.deltas(stream(*events)))
+    assert reader.failure is None
+    return deltas
+
+
+@pytest.mark.parametrize(
+    ("events", "deltas"),
+    [
+        ([event("output_text.delta", delta="a", logprobs=[])], [TextDelta("a")]),
+        (
+            [event("output_text.delta", delta="a", logprobs=[TOKEN])],
+            [TextDelta("a"), LogprobsDelta([TOKEN])],
+        ),
+        ([event("refusal.delta", delta="no")], [RefusalDelta("no")]),
+        ([event("reasoning_summary_text.delta", delta="hm")], [ReasoningDelta("hm")]),
+        ([event("reasoning_text.delta", delta="hm")], [ReasoningDelta("hm")]),
+        ([event("reasoning.delta", delta="hm")], [ReasoningDelta("hm")]),
+        (
+            [
+                event("reasoning_summary_part.added", summary_index=0),
+                event("reasoning_summary_text.delta", delta="one"),
+                event("reasoning_summary_part.added", summary_index=1),
+                event("reasoning_summary_text.delta", delta="two"),
+            ],
+            [ReasoningDelta("one"), ReasoningDelta("\n\n"), ReasoningDelta("two")],
+        ),
+        (
+            [
+                call_added(0),
+                event("function_call_arguments.delta", delta="{"),
+                event("function_call_arguments.delta", delta="}"),
+                item_done(type="function_call", call_id="c", name="f", arguments="{}"),
+                call_added(1, call_id="d"),
+            ],
+            [
+                ToolCallDelta(0, "c", "f"),
+                ToolCallDelta(0, arguments="{"),
+                ToolCallDelta(0, arguments="}"),
+                ToolCallDelta(1, "d", "f"),
+            ],
+        ),
+        (  # a server that streams nothing of a call
+            [item_done(type="function_call", call_id="c", name="f", arguments="{}")],
+            [ToolCallDelta(0, "c", "f"), ToolCallDelta(0, arguments="{}")],
+        ),
+        (
+            [
+                item_done(
+                    type="message",
+                    content=[
+                        {"type": "output_text", "text": "a", "logprobs": [TOKEN]},
+                        {"type": "refusal", "refusal": "no"},
+                        {"type": "output_hologram"},
+                    ],
+                )
+            ],
+            [TextDelta("a"), LogprobsDelta([TOKEN]), RefusalDelta("no")],
+        ),
+        (
+            [
+                event("output_text.delta", delta="a"),
+                item_done(type="message", content=[{"type": "output_text", "text": "a"}]),
+            ],
+            [TextDelta("a")],
+        ),
+        (
+            [item_done(type="reasoning", summary=[{"text": "one"}, {"text": "two"}])],
+            [ReasoningDelta("one\n\ntwo")],
+        ),
+        (
+            [item_done(type="reasoning", summary=[], encrypted_content="gAAA")],
+            [ReasoningSeal(hidden=seals.seal_hidden("gAAA", Dialect.RESPONSES))],
+        ),
+        (
+            [
+                item_done(
+                    type="reasoning", summary=[], encrypted_content=seals.seal_thinking("t", "s")
+                )
+            ],
+            [ReasoningSeal(signature="s")],
+        ),
+        (
+            [
+                item_done(
+                    type="reasoning",
+                    summary=[],
+                    encrypted_content=seals.seal_hidden("redacted", Dialect.ANTHROPIC),
+                )
+            ],
+            [ReasoningSeal(hidden="redacted")],
+        ),
+        (
+            [event("created"), event("web_search_call.searching"), {"type": 7}, {}, {"a": 1}],
+            [],
+        ),
+    ],
+)
+def test_each_event_says_what_it_adds(events: list[Any], deltas: list[Delta]) -> None:
+    assert read(*events) == deltas
+
+
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        ([COMPLETED], FinishReason.STOP),
+        ([call_added(), COMPLETED], FinishReason.TOOL_CALLS),
+        *[
+            (
+                [
+                    event(
+                        "incomplete",
+                        response={"usage": USAGE, "incomplete_details": {"reason": said}},
+                    )
+                ],
+                reason,
+            )
+            for said, reason in [
+                ("max_output_tokens", FinishReason.LENGTH),
+                ("content_filter", FinishReason.CONTENT_FILTER),
+                ("boredom", FinishReason.LENGTH),
+                (7, FinishReason.LENGTH),
+            ]
+        ],
+    ],
+)
+def test_the_last_event_says_why_it_ended_and_what_it_cost(
+    events: list[Any], reason: FinishReason
+) -> None:
+    reader = StreamReader()
+
+    deltas = reader.deltas(stream(*events) + b"data: [DONE]\n\n")
+
+    assert deltas[-1] == Finished(reason, READ)
+    assert reader.finished
+    assert reader.usage == READ
+    assert reader.deltas(stream(event("output_text.delta", delta="late"))) == []
+
+
+def test_a_stream_that_only_says_done_has_not_ended() -> None:
+    reader = StreamReader()
+
+    assert reader.deltas(b": hello\n\n" + b"data: [DONE]\n\n") == []
+    assert not reader.finished
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        ({"type": "error", "code": "busy", "message": "later", "param": None}, "busy"),
+        ({"type": "error", "error": {"type": "t", "code": "busy", "message": "later"}}, "busy"),
+        (event("failed", response={"error": {"code": "busy", "message": "later"}}), "busy"),
+        ({"error": {"code": "busy", "message": "later"}}, "busy"),
+        (event("failed", response={"usage": USAGE}), ""),
+        (event("cancelled"), ""),
+    ],
+)
+def test_a_failure_comes_after_what_was_said(last: Any, code: str) -> None:
+    reader = StreamReader()
+
+    deltas = reader.deltas(stream(event("output_text.delta", delta="half"), last))
+
+    assert deltas == [TextDelta("half")]
+    assert isinstance(reader.failure, ErrorReported)
+    assert reader.failure.error.code == code
+    assert reader.text_bytes == 4
+    assert not reader.finished
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"data: {\n\n", b"data: []\n\n", stream(event("function_call_arguments.delta", delta="{"))],
+)
+def test_what_breaks_the_format_is_a_failure(broken: bytes) -> None:
+    reader = StreamReader()
+
+    assert reader.deltas(broken) == []
+    assert isinstance(reader.failure, MalformedAnswer)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "type": st.sampled_from(
+                    [
+                        "response.output_text.delta",
+                        "response.output_item.added",
+                        "response.output_item.done",
+                        "response.function_call_arguments.delta",
+                        "response.reasoning_summary_part.added",
+                        "response.completed",
+                        "response.incomplete",
+                        "response.failed",
+                        "error",
+                    ]
+                )
+            },
+            optional=dict.fromkeys(
+                ("delta", "item", "output_index", "item_id", "response", "logprobs"), nonsense
+            ),
+        ),
+        max_size=4,
+    )
+)
+def test_whatever_comes_is_read_or_a_failure(events: list[dict[str, Any]]) -> None:
+    reader = StreamReader()
+    try:
+        data = stream(*events)
+    except (OverflowError, UnicodeEncodeError):
+        return
+    reader.deltas(data)
+
+
+def test_bytes_may_be_cut_anywhere() -> None:
+    data = stream(call_added(), event("function_call_arguments.delta", delta="{}"), COMPLETED)
+    whole = StreamReader().deltas(data)
+    for place in range(len(data)):
+        reader = StreamReader()
+        assert [*reader.deltas(data[:place]), *reader.deltas(data[place:])] == whole
+
+
+def test_an_answer_in_one_piece_says_the_same() -> None:
+    items = [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "message", "content": [{"type": "output_text", "text": "a"}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+    ]
+    text = msgspec.json.encode({"status": "completed", "output": items, "usage": USAGE})
+    answer = ResponseAnswer(text)
+
+    assert answer.text == text
+    assert answer.usage == READ
+    assert answer.deltas() == [
+        ReasoningDelta("hm"),
+        TextDelta("a"),
+        ToolCallDelta(0, "c", "f"),
+        ToolCallDelta(0, arguments="{}"),
+        Finished(FinishReason.TOOL_CALLS, READ),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[]",
+        b"{}",
+        b'{"output":null}',
+        b'{"error":{"message":"no"},"output":[]}',
+        b'{"status":"failed","output":[]}',
+    ],
+)
+def test_what_is_no_answer_is_a_failure(text: bytes) -> None:
+    with pytest.raises(AnswerFailed):
+        ResponseAnswer(text)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (None, None),
+        ({"input_tokens": "7", "output_tokens": 1}, None),
+        ({"input_tokens": 7, "output_tokens": 1}, TokenUsage(input=7, output=1)),
+        (
+            {
+                "input_tokens": 2,
+                "output_tokens": 1,
+                "input_tokens_details": {"cached_tokens": 9, "cache_write_tokens": 9},
+                "output_tokens_details": {"reasoning_tokens": 9},
+            },
+            TokenUsage(cache_read=2, reasoning=1),
+        ),
+        (
+            {"input_tokens": 2, "output_tokens": 1, "input_tokens_details": 7},
+            TokenUsage(input=2, output=1),
+        ),
+    ],
+)
+def test_figures_that_cannot_be_are_cut_to_what_can(
+    usage: object, expected: TokenUsage | None
+) -> None:
+    assert read_usage(usage) == expected

@@ -1,0 +1,181 @@
+"""What a provider that speaks the Responses API is sent."""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from appliance.model.calls import Dialect, ModelCall
+from appliance.protocols.responses import seals
+from appliance.protocols.responses.items import compaction_item
+from appliance.protocols.responses.outgoing import encode_request
+from tests.protocols.prompting import body
+
+
+def sent(model: str = "gpt-5", output_limit: int | None = None, **members: Any) -> dict[str, Any]:
+    call = ModelCall(
+        model=model,
+        body=body(**{"input": "hi", **members}),
+        stream=False,
+        dialect=Dialect.RESPONSES,
+        output_limit=output_limit,
+    )
+    decoded: dict[str, Any] = msgspec.json.decode(encode_request(call))
+    return decoded
+
+
+def test_the_answer_is_a_stream_and_nothing_is_kept() -> None:
+    asked = sent(
+        model="gpt-5",
+        temperature=0.5,
+        store=True,
+        stream=False,
+        stream_options={"include_obfuscation": True},
+        previous_response_id="resp_1",
+        background=True,
+    )
+
+    assert asked == {
+        "model": "gpt-5",
+        "temperature": 0.5,
+        "store": False,
+        "stream": True,
+        "include": ["reasoning.encrypted_content"],
+        "input": [
+            {
+                "type": "message",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "hi"}],
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "include", "expected"),
+    [
+        ("gpt-4o-mini", None, None),
+        ("openai/gpt-4.1", None, None),
+        ("gpt-4o", ["reasoning.encrypted_content"], ["reasoning.encrypted_content"]),
+        ("gpt-5", ["openclaw:tool_calls"], ["reasoning.encrypted_content"]),
+        (
+            "o4-mini",
+            ["message.output_text.logprobs"],
+            ["message.output_text.logprobs", "reasoning.encrypted_content"],
+        ),
+    ],
+)
+def test_thoughts_are_asked_of_those_who_think(
+    model: str, include: list[str] | None, expected: list[str] | None
+) -> None:
+    assert sent(model, include=include).get("include") == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "given", "expected"), [(None, 50, 50), (100, 500, 100), (5, None, 16)]
+)
+def test_the_limit_is_ours_where_there_is_one(
+    limit: int | None, given: int | None, expected: int
+) -> None:
+    members: dict[str, Any] = {} if given is None else {"max_output_tokens": given}
+
+    assert sent(output_limit=limit, **members)["max_output_tokens"] == expected
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (
+            {
+                "type": "message",
+                "id": "msg_1",
+                "status": "completed",
+                "role": "assistant",
+                "content": [
+                    {"type": "output_text", "text": "a", "annotations": [], "logprobs": []}
+                ],
+                "phase": "commentary",
+            },
+            [
+                {
+                    "type": "message",
+                    "role": "assistant",
+                    "content": [{"type": "output_text", "text": "a"}],
+                    "phase": "commentary",
+                }
+            ],
+        ),
+        (
+            {"role": "user", "content": [{"type": "input_image", "file_id": "f"}]},
+            [
+                {
+                    "type": "message",
+                    "role": "user",
+                    "content": [{"type": "input_image", "file_id": "f", "detail": "auto"}],
+                }
+            ],
+        ),
+        (
+            {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"},
+            [{"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}],
+        ),
+        (
+            {
+                "type": "reasoning",
+                "summary": [],
+                "encrypted_content": seals.seal_hidden("gAAA", Dialect.RESPONSES),
+            },
+            [{"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}],
+        ),
+        (
+            {
+                "type": "reasoning",
+                "summary": [],
+                "encrypted_content": seals.seal_thinking("hm", "of another"),
+            },
+            [],
+        ),
+        ({"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, []),
+        (
+            {"type": "compaction", "encrypted_content": "gAAA"},
+            [{"type": "compaction", "encrypted_content": "gAAA"}],
+        ),
+        (
+            {
+                "type": "openclaw:tool_call",
+                "call_id": "c",
+                "name": "f",
+                "arguments": "{}",
+                "output": "7",
+            },
+            [
+                {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c", "output": "7"},
+            ],
+        ),
+    ],
+)
+def test_what_only_we_could_read_or_find_is_left_out(
+    item: dict[str, Any], expected: list[Any]
+) -> None:
+    assert sent(input=[item])["input"] == expected
+
+
+def test_a_summary_of_ours_is_said_in_words() -> None:
+    (said,) = sent(input=[compaction_item("they met")])["input"]
+
+    assert (said["role"], said["content"].endswith("they met")) == ("user", True)
+
+
+def test_a_call_keeps_its_members_as_they_came() -> None:
+    number = b"1.000000000000000000"
+    asked = ModelCall(
+        model="m",
+        body={"input": b'"hi"', "top_p": number},
+        stream=True,
+        dialect=Dialect.RESPONSES,
+    )
+
+    assert b'"top_p":' + number in encode_request(asked)
+    assert encode_request(replace(asked, stream=False)) == encode_request(asked)

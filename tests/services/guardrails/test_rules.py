@@ -1,0 +1,162 @@
+"""Rules in force for a call: the operator's and the tenant's."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.config.loading import parse_config
+from appliance.config.overlay import check_overlay, effective
+from appliance.model.errors import AdminOnlyKey, ConfigInvalid, GuardrailBlocked, InvalidRequest
+from appliance.services.guardrails.rules import RuleBook
+from appliance.services.model_calls import CallRequest, OpenCall
+from tests.fakes.providers import FakeProvider, FakeReply
+from tests.fakes.tenants import CALLER, CONFIG, Exchange, FakeTenant, open_tenant
+from tests.fakes.writers import chat_writer
+
+
+def asking(text: str, **changes: object) -> CallRequest:
+    body = {"messages": json.dumps([{"role": "user", "content": text}]).encode()}
+    request = CallRequest(
+        model="stub/mock", body=body, stream=True, prompt_bytes=len(text), output_limit=20
+    )
+    return replace(request, **changes)  # type: ignore[arg-type]  # names of its fields
+
+
+@pytest.fixture
+async def tenant(tmp_path: Path) -> AsyncIterator[FakeTenant]:
+    async with open_tenant(tmp_path) as tenant:
+        yield tenant
+
+
+def rule(tenant: FakeTenant, text: str, *, own: bool = False) -> None:
+    section = f"guardrails: [{text}]\n"
+    config = CONFIG.replace("defaults:\n", f"defaults:\n  {section}") if own else CONFIG + section
+    tenant.config = parse_config(config, name="config")
+
+
+async def ask(
+    tenant: FakeTenant, request: CallRequest, *answers: FakeReply
+) -> tuple[FakeProvider, OpenCall, bytes]:
+    stub = FakeProvider("stub", list(answers) or [FakeReply()])
+    async with Exchange(stub, stub).calls.open(tenant, CALLER, request) as call:
+        told = await call.reply.whole(chat_writer())
+    return stub, call, told
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_what_a_request_holds_is_redacted_before_it_leaves(
+    tenant: FakeTenant, *, own: bool
+) -> None:
+    rule(tenant, "{name: pii, pii: [email], action: redact}", own=own)
+
+    stub, call, _ = await ask(tenant, asking("I am ann@example.org"))
+
+    assert b"I am [email]" in stub.calls[0].body["messages"]
+    assert call.guarded == [("pii", "redact")]
+
+
+async def test_what_an_answer_holds_is_redacted_on_its_way(tenant: FakeTenant) -> None:
+    rule(tenant, "{name: pii, on: answer, pii: [email], action: redact}")
+
+    stub, _, told = await ask(
+        tenant, asking("ann@example.org"), FakeReply(pieces=["to ann@exa", "mple.org."])
+    )
+
+    assert b"ann@example.org" in stub.calls[0].body["messages"]
+    assert json.loads(told)["choices"][0]["message"]["content"] == "to [email]."
+    tenant.assert_settled()
+
+
+async def test_a_blocked_request_asks_nobody_and_costs_nothing(tenant: FakeTenant) -> None:
+    rule(tenant, '{name: no x, deny: ["(?i)project x"]}')
+
+    with pytest.raises(GuardrailBlocked, match="'no x'") as blocked:
+        await ask(tenant, asking("what of Project X?"))
+
+    assert "Project" not in blocked.value.detail
+    assert tenant.entries() == []
+
+
+async def test_a_blocked_answer_is_booked(tenant: FakeTenant) -> None:
+    rule(tenant, '{name: no x, deny: ["there"]}')
+
+    with pytest.raises(GuardrailBlocked):
+        await ask(tenant, asking("hi"))
+
+    assert tenant.entries("outcome") == [("failed",)]
+    tenant.assert_settled()
+
+
+async def test_a_rule_that_flags_changes_nothing(
+    tenant: FakeTenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule(tenant, "{name: pii, pii: [email], action: flag}")
+
+    stub, call, _ = await ask(tenant, asking("I am ann@example.org"))
+
+    assert b"ann@example.org" in stub.calls[0].body["messages"]
+    assert call.guarded == [("pii", "flag")]
+    assert "ann@example.org" not in str([record.__dict__ for record in caplog.records])
+
+
+async def test_requests_and_answers_have_their_limits(tenant: FakeTenant) -> None:
+    rule(tenant, "{name: short, max_input_tokens: 100, max_output_tokens: 5}")
+
+    stub, _, _ = await ask(tenant, asking("hi"))
+    with pytest.raises(GuardrailBlocked, match="tokens"):
+        await ask(tenant, asking("hi", prompt_bytes=10_000))
+    with_none = (await ask(tenant, asking("hi", output_limit=None)))[0]
+
+    assert stub.calls[0].output_limit == 5
+    assert with_none.calls[0].output_limit == 5
+
+
+async def test_several_choices_cannot_be_looked_through(tenant: FakeTenant) -> None:
+    rule(tenant, "{name: pii, pii: [email]}")
+
+    with pytest.raises(InvalidRequest, match="n"):
+        await ask(tenant, asking("hi", choices=2))
+
+
+async def test_a_long_request_is_looked_through_beside_the_loop(tenant: FakeTenant) -> None:
+    rule(tenant, "{name: pii, pii: [email], action: redact}")
+
+    stub, _, _ = await ask(tenant, asking("x " * 100_000 + "ann@example.org"))
+
+    assert b"[email]" in stub.calls[0].body["messages"]
+
+
+def test_a_tenant_cannot_switch_the_operators_rules_off() -> None:
+    gateway = parse_config(CONFIG + "guardrails: [{name: theirs, pii: [card]}]\n", name="config")
+    overlay = {"defaults": {"guardrails": [{"name": "own", "pii": ["email"]}]}, "guardrails": []}
+
+    rules = RuleBook().find(effective(gateway, overlay))
+
+    assert rules is not None
+    assert [detector.rule for detector in rules.request] == ["theirs", "own"]
+    with pytest.raises(AdminOnlyKey, match="guardrails"):
+        check_overlay(overlay, caller_is_admin=False)
+
+
+def test_without_rules_there_is_nothing_to_do() -> None:
+    assert RuleBook().find(parse_config(CONFIG, name="config")) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("(", "not a pattern"),
+        ("(?<=a)b", "not a pattern"),
+        ("a*", "match everywhere"),
+        ("", "1 to 1000"),
+        ("x" * 1001, "1 to 1000"),
+    ],
+)
+def test_a_pattern_that_cannot_be_used_is_refused(pattern: str, reason: str) -> None:
+    with pytest.raises(ConfigInvalid, match=reason):
+        parse_config(
+            CONFIG + f"guardrails: [{{name: r, deny: [{json.dumps(pattern)}]}}]\n", name="config"
+        )

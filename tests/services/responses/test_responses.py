@@ -1,0 +1,398 @@
+"""Responses: kept before they are told, continued, run in the background, broken off cleanly."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import apsw
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from appliance.model.errors import (
+    ContextTooLong,
+    DiskFull,
+    InvalidRequest,
+    NotFound,
+    QuotaExceeded,
+    UpstreamFailed,
+)
+from appliance.providers.errors import ContextExceeded
+from appliance.services.responses.book import TooManyRuns
+from appliance.services.responses.runs import ChainMemory, PreviousResponseNotFound
+from appliance.storage.response_rows import PageOf, ResponseStatus
+from appliance.storage.responses import ResponseStore
+from tests.fakes.cancelling import each_cancellation
+from tests.fakes.providers import FakeReply
+from tests.fakes.tenants import CALLER
+from tests.services.responding import ClientLeft, Endless, FakeSink, House, open_house
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as opened:
+        yield opened
+
+
+async def test_it_is_kept_and_settled_before_the_end_is_told(house: House) -> None:
+    sink = FakeSink(fails_at="finish")
+    run = house.run(stream=True)
+
+    with pytest.raises(ClientLeft):
+        await house.service.answer(house.tenant, CALLER, run, sink)
+
+    shown = house.shown(run.id)
+    assert shown is not None
+    assert shown["status"] == "completed"
+    house.tenant.assert_settled()
+
+
+async def test_what_is_not_stored_leaves_nothing_behind(house: House) -> None:
+    made = await house.answer(store=False)
+
+    assert made["status"] == "completed"
+    assert house.shown(made["id"]) is None
+    with pytest.raises(PreviousResponseNotFound):
+        await house.answer(previous_response_id=made["id"])
+    house.tenant.assert_settled()
+
+
+async def test_the_conversation_so_far_goes_to_the_model(house: House) -> None:
+    first = await house.answer("one")
+    second = await house.answer("two", previous_response_id=first["id"])
+    await house.answer("three", previous_response_id=second["id"])
+
+    said = [item["content"][0]["text"] for item in house.asked()]
+    assert said == ["one", "Hello there", "two", "Hello there", "three"]
+
+
+async def test_it_cannot_be_continued_after_its_time(house: House) -> None:
+    first = await house.answer("one")
+    house.clock.advance(timedelta(days=30).total_seconds())
+
+    with pytest.raises(PreviousResponseNotFound):
+        await house.answer("two", previous_response_id=first["id"])
+    with pytest.raises(NotFound):
+        await house.service.find(house.tenant, first["id"])
+
+
+async def test_what_a_connection_remembers_can_be_continued(house: House) -> None:
+    memory = ChainMemory()
+    run = house.run("one", store=False, memory=memory)
+    await house.service.answer(house.tenant, CALLER, run, FakeSink())
+    after = house.run("two", store=False, memory=memory, previous_response_id=run.id)
+    await house.service.answer(house.tenant, CALLER, after, FakeSink())
+
+    assert [item["content"][0]["text"] for item in house.asked()] == ["one", "Hello there", "two"]
+
+
+async def test_a_failure_on_the_way_is_told_kept_and_settled(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeReply(failure=UpstreamFailed("it broke"))) as house:
+        sink = FakeSink()
+        run = house.run(stream=True)
+
+        with pytest.raises(UpstreamFailed):
+            await house.service.answer(house.tenant, CALLER, run, sink)
+
+        assert b"response.failed" in run.failure
+        assert b"it broke" in run.failure
+        shown = house.shown(run.id)
+        assert shown is not None
+        assert shown["status"] == "failed"
+        house.tenant.assert_settled()
+
+
+async def test_a_failure_at_once_leaves_nothing(tmp_path: Path) -> None:
+    async with open_house(tmp_path, UpstreamFailed("it broke")) as house:
+        run = house.run(stream=True)
+
+        with pytest.raises(UpstreamFailed):
+            await house.service.answer(house.tenant, CALLER, run, FakeSink())
+
+        assert house.shown(run.id) is None
+
+
+async def test_a_disk_that_is_full_in_the_end_is_a_failure(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DiskFull("there is no room")
+
+    monkeypatch.setattr(house.tenant.found, "add", refuse)
+    run = house.run(stream=True)
+    sink = FakeSink()
+
+    with pytest.raises(DiskFull):
+        await house.service.answer(house.tenant, CALLER, run, sink)
+
+    assert "finish" not in sink.told
+    assert b"response.failed" in run.failure
+    house.tenant.assert_settled()
+
+
+async def test_without_room_nobody_is_asked(house: House) -> None:
+    house.tenant.root.room.told(left=0, refusal=None)
+
+    with pytest.raises(QuotaExceeded):
+        await house.answer()
+    assert house.stub.calls == []
+    assert (await house.answer(store=False))["status"] == "completed"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_cancelled_anywhere_it_holds_nothing(tmp_path: Path, *, streams: bool) -> None:
+    async with open_house(tmp_path) as house:
+
+        async def work() -> None:
+            sink = FakeSink()
+            with suppress(ClientLeft):
+                run = house.run(stream=streams)
+                await house.service.answer(house.tenant, CALLER, run, sink)
+
+        async for _ in each_cancellation(work):
+            house.tenant.assert_settled()
+            assert house.stub.entered == house.stub.exited
+
+
+async def test_starting_cancelled_anywhere_leaves_no_run_that_nobody_ends(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+
+        async def work() -> None:
+            await house.start()
+
+        async for _ in each_cancellation(work):
+            await wait_all_tasks_blocked()
+            with trio.fail_after(5):
+                while len(house.tenant.state.responses):  # noqa: ASYNC110 - each ends by itself
+                    await trio.sleep(0.01)
+            store = house.tenant.found
+            assert store.mark_interrupted(now=house.clock()) == 0
+            house.tenant.assert_settled()
+
+
+# Too long
+
+
+async def test_with_truncation_the_oldest_are_left_out(tmp_path: Path) -> None:
+    too_long = ContextExceeded("too long")
+    async with open_house(tmp_path, too_long, too_long, FakeReply()) as house:
+        said = [{"role": "developer", "content": "rules"}]
+        said += [{"role": "user", "content": f"line {n}"} for n in range(8)]
+
+        made = await house.answer(said, truncation="auto")
+
+        sent = [[item["content"][0]["text"] for item in house.asked(n)] for n in range(3)]
+        assert len(sent[0]) == 9
+        assert len(sent[0]) > len(sent[1]) > len(sent[2])
+        assert all(each[0] == "rules" and each[-1] == "line 7" for each in sent)
+        page = house.tenant.found.input_items(made["id"], PageOf(limit=100), now=house.clock())
+        assert page is not None
+        assert len(page.items) == 9, "what was asked is kept whole"
+
+
+async def test_without_truncation_it_fails(tmp_path: Path) -> None:
+    async with open_house(tmp_path, ContextExceeded("too long")) as house:
+        with pytest.raises(ContextTooLong):
+            await house.answer([{"role": "user", "content": str(n)} for n in range(8)])
+        assert len(house.stub.calls) == 1
+
+
+async def test_truncation_has_an_end(tmp_path: Path) -> None:
+    async with open_house(tmp_path, ContextExceeded("too long")) as house:
+        with pytest.raises(ContextTooLong):
+            await house.answer(
+                [{"role": "user", "content": str(n)} for n in range(500)], truncation="auto"
+            )
+        assert len(house.stub.calls) <= 9
+
+
+async def test_what_would_have_to_be_compacted_on_the_way_is_refused(house: House) -> None:
+    threshold = [{"type": "compaction", "compact_threshold": 1000}]
+
+    made = await house.answer("x" * 2_000, context_management=threshold)
+
+    assert made["status"] == "completed"
+    with pytest.raises(InvalidRequest, match="compact"):
+        await house.answer("x" * 5_000, context_management=threshold)
+    assert len(house.stub.calls) == 1
+
+
+# In the background
+
+
+async def events_of(house: House, response_id: str, *, after: int = -1) -> bytes:
+    return b"".join(
+        [each async for each in house.service.follow(house.tenant, response_id, after=after)]
+    )
+
+
+async def test_a_run_is_followed_while_it_goes_on(house: House) -> None:
+    response_id = await house.start()
+
+    live = await events_of(house, response_id)
+    again = await events_of(house, response_id)
+
+    assert live == again
+    assert live.count(b"event: response.completed") == 1
+    assert len(house.tenant.state.responses) == 0
+    assert await events_of(house, response_id, after=3) in live
+
+
+async def test_who_cancels_twice_gets_the_same(tmp_path: Path) -> None:
+    async with open_house(tmp_path, Endless()) as house:
+        response_id = await house.start()
+        await wait_all_tasks_blocked()
+
+        first = await house.service.cancel(house.tenant, response_id)
+        second = await house.service.cancel(house.tenant, response_id)
+
+        assert first.status is ResponseStatus.CANCELLED
+        assert first == second
+        house.tenant.assert_settled()
+        assert house.stub.entered == house.stub.exited == 1
+
+
+async def test_what_is_complete_is_not_cancelled_any_more(house: House) -> None:
+    response_id = await house.start()
+    await events_of(house, response_id)
+
+    found = await house.service.cancel(house.tenant, response_id)
+
+    assert found.status is ResponseStatus.COMPLETED
+
+
+async def test_what_was_waited_for_is_not_cancelled(house: House) -> None:
+    made = await house.answer()
+
+    with pytest.raises(InvalidRequest):
+        await house.service.cancel(house.tenant, made["id"])
+    with pytest.raises(InvalidRequest):
+        await events_of(house, made["id"])
+
+
+async def test_a_run_that_fails_is_kept_as_failed(tmp_path: Path) -> None:
+    async with open_house(tmp_path, UpstreamFailed("it broke")) as house:
+        response_id = await house.start()
+
+        told = await events_of(house, response_id)
+
+        assert b"event: response.failed" in told
+        shown = house.shown(response_id)
+        assert shown is not None
+        assert shown["status"] == "failed"
+        assert shown["error"]["message"] == "it broke"
+
+
+async def test_a_run_that_the_gateway_ends_has_failed(tmp_path: Path) -> None:
+    async with open_house(tmp_path, Endless()) as house:
+        response_id = await house.start()
+        await wait_all_tasks_blocked()
+        house.tenant.jobs.end_all(lambda: NotFound("x"))
+        with trio.fail_after(5):
+            while len(house.tenant.state.responses):  # noqa: ASYNC110 - it ends by itself
+                await trio.sleep(0.01)
+
+        shown = house.shown(response_id)
+        assert shown is not None
+        assert shown["status"] == "failed"
+        house.tenant.assert_settled()
+
+
+async def test_a_deleted_run_ends(tmp_path: Path) -> None:
+    async with open_house(tmp_path, Endless()) as house:
+        response_id = await house.start()
+        await wait_all_tasks_blocked()
+
+        await house.service.delete(house.tenant, response_id)
+
+        assert house.shown(response_id) is None
+        house.tenant.assert_settled()
+        with pytest.raises(NotFound):
+            await house.service.delete(house.tenant, response_id)
+
+
+async def test_only_so_many_run_at_once(tmp_path: Path) -> None:
+    async with open_house(tmp_path, Endless()) as house:
+        limit = house.tenant.config.defaults.responses.max_background
+        for _ in range(limit):
+            await house.start()
+
+        with pytest.raises(TooManyRuns):
+            await house.start()
+
+
+async def test_a_run_that_could_not_write_its_end_has_failed_for_who_asks(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise DiskFull("there is no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.tenant.found, "update", refuse)
+        response_id = await house.start()
+        with trio.fail_after(5):
+            while len(house.tenant.state.responses):  # noqa: ASYNC110 - it ends by itself
+                await trio.sleep(0.01)
+
+    found = await house.service.find(house.tenant, response_id)
+
+    assert found.status is ResponseStatus.FAILED
+
+
+async def test_after_a_restart_what_ran_has_failed(tmp_path: Path) -> None:
+    async with open_house(tmp_path, Endless()) as house:
+        response_id = await house.start()
+        await wait_all_tasks_blocked()
+        source = apsw.Connection(str(tmp_path / "tenant/responses/responses.sqlite"))
+        copy = apsw.Connection(":memory:")
+        with copy.backup("main", source, "main") as backup:
+            backup.step()
+        status = copy.execute("SELECT status FROM responses").fetchall()
+        copy.close()
+        source.close()
+        assert status == [("in_progress",)]
+        assert isinstance(house.tenant.found, ResponseStore)
+        house.tenant.found.mark_interrupted(now=house.clock())
+        shown = house.shown(response_id)
+
+    assert shown is not None
+    assert shown["status"] == "failed"
+
+
+# Agents
+
+
+async def test_an_agent_goes_on_in_its_session(house: House) -> None:
+    first = await house.answer("one", model="openclaw", agent="main")
+    stored = house.tenant.found.find(first["id"], now=house.clock())
+    assert stored is not None
+    assert stored.session.startswith("agent:main:responses:")
+
+    await house.answer("two", model="openclaw", agent="main", previous_response_id=first["id"])
+
+    messages = house.stub.calls[-1].body["messages"]
+    assert [text in messages for text in (b"one", b"Hello there", b"two")] == [True] * 3
+
+
+async def test_another_agent_is_told_the_whole_conversation(house: House) -> None:
+    first = await house.answer("one", model="openclaw", agent="main")
+
+    second = await house.answer(
+        "two", model="openclaw:pirate", agent="pirate", previous_response_id=first["id"]
+    )
+
+    messages = house.stub.calls[-1].body["messages"]
+    assert [text in messages for text in (b"one", b"Hello there", b"two")] == [True] * 3
+    stored = house.tenant.found.find(second["id"], now=house.clock())
+    assert stored is not None
+    assert stored.session == ""
+
+
+async def test_an_agents_turn_cancelled_anywhere_holds_nothing(house: House) -> None:
+    async def work() -> None:
+        await house.answer("hi", model="openclaw", agent="main")
+
+    async for _ in each_cancellation(work):
+        house.tenant.assert_settled()
+        assert house.stub.entered == house.stub.exited

@@ -1,0 +1,190 @@
+"""Conversations: a list of items that responses add to."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from appliance.model.errors import AlreadyExists, InvalidRequest, QuotaExceeded, TooLarge
+from appliance.storage import conversations
+from appliance.storage.response_rows import Item, PageOf, ResponseStatus
+from appliance.storage.response_threads import Limits, Totals
+from appliance.storage.responses import ResponseStore
+from tests.books import NOON, tenant_root
+from tests.storage.test_responses import MONTH, add, body, item, queued, response, totals
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[ResponseStore]:
+    root = tenant_root(tmp_path / "acme")
+    opened = await ResponseStore.open(root, now=NOON)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+        root.close()
+
+
+def begin(store: ResponseStore, name: str = "conv_1", *items: Item) -> None:
+    store.conversations.create(name, items, metadata=b"{}", now=NOON, expires=NOON + MONTH)
+
+
+async def held(store: ResponseStore, name: str = "conv_1") -> list[str] | None:
+    found = await store.conversations.context(name, now=NOON)
+    return None if found is None else [each.id for each in found]
+
+
+async def test_it_is_found_as_it_was_begun(store: ResponseStore) -> None:
+    begin(store, "conv_1", item("a"), item("b"))
+
+    found = store.conversations.find("conv_1", now=NOON)
+    assert found is not None
+    assert (found.metadata, found.session, found.created_at) == (b"{}", "", NOON)
+    assert await held(store) == ["a", "b"]
+
+
+async def test_its_metadata_can_be_replaced(store: ResponseStore) -> None:
+    begin(store)
+
+    assert store.conversations.set_metadata("conv_1", b'{"k":"v"}', now=NOON)
+    assert not store.conversations.set_metadata("conv_2", b"{}", now=NOON)
+
+    found = store.conversations.find("conv_1", now=NOON)
+    assert found is not None
+    assert found.metadata == b'{"k":"v"}'
+
+
+async def test_a_response_adds_what_was_asked_and_what_was_said(store: ResponseStore) -> None:
+    begin(store, "conv_1", item("a"))
+    sealed = Item("r-out", item("r-out", "answer", encrypted="x").json)
+
+    add(store, response("r", conversation="conv_1"))
+    add(store, response("s", conversation="conv_1", status=ResponseStatus.FAILED))
+
+    assert await held(store) == ["a", "r-in0", "r-out"]
+    found = store.conversations.find_item("conv_1", "r-out", now=NOON)
+    assert found is not None
+    assert found.json != sealed.json
+
+
+async def test_a_run_in_the_background_adds_when_it_is_complete(store: ResponseStore) -> None:
+    begin(store)
+    add(store, queued(conversation="conv_1"))
+    assert await held(store) == []
+    out, sealed = item("m"), item("m", "", encrypted_content="ocm1.x")
+
+    store.update(
+        "bg",
+        status=ResponseStatus.COMPLETED,
+        body=body("bg", out),
+        outputs=[sealed],
+        now=NOON,
+    )
+
+    found = await store.conversations.context("conv_1", now=NOON)
+    assert found is not None
+    assert [each.json for each in found] == [item("bg-in0", "question").json, sealed.json]
+    page = store.conversations.items("conv_1", PageOf(limit=1), now=NOON)
+    assert page is not None
+    assert page.items[0].json == out.json
+
+
+async def test_an_item_is_in_it_once(store: ResponseStore) -> None:
+    begin(store, "conv_1", item("a"))
+
+    with pytest.raises(AlreadyExists, match="'a'"):
+        store.conversations.add_items(
+            "conv_1", [item("b"), item("a")], now=NOON, expires=NOON + MONTH
+        )
+    add(store, response("r", conversation="conv_1", outputs=(item("a"), item("c"))))
+
+    assert await held(store) == ["a", "r-in0", "c"]
+
+
+async def test_items_are_added_found_listed_and_removed(store: ResponseStore) -> None:
+    begin(store)
+    added = [item(name) for name in "abc"]
+
+    assert store.conversations.add_items("conv_1", added, now=NOON, expires=NOON + MONTH)
+    assert not store.conversations.add_items("conv_2", added, now=NOON, expires=NOON + MONTH)
+
+    page = store.conversations.items("conv_1", PageOf(limit=2), now=NOON)
+    assert page is not None
+    assert ([each.id for each in page.items], page.has_more) == (["c", "b"], True)
+    rest = store.conversations.items("conv_1", PageOf(after="b"), now=NOON)
+    assert rest is not None
+    assert ([each.id for each in rest.items], rest.has_more) == (["a"], False)
+    with pytest.raises(InvalidRequest, match="after"):
+        store.conversations.items("conv_1", PageOf(after="z"), now=NOON)
+    assert store.conversations.items("conv_2", PageOf(), now=NOON) is None
+    assert store.conversations.find_item("conv_1", "b", now=NOON) == item("b")
+    assert store.conversations.delete_item("conv_1", "b", now=NOON)
+    assert not store.conversations.delete_item("conv_1", "b", now=NOON)
+    assert store.conversations.find_item("conv_1", "b", now=NOON) is None
+    assert store.find_items(["a", "b"], now=NOON) == {"a": item("a").json}
+
+
+async def test_deleting_it_leaves_its_responses(
+    store: ResponseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "_ITEMS_AT_ONCE", 2)
+    begin(store, "conv_1", *(item(str(number)) for number in range(5)))
+    add(store, response("r", conversation="conv_1"))
+
+    assert await store.conversations.delete("conv_1", now=NOON)
+
+    assert not await store.conversations.delete("conv_1", now=NOON)
+    assert await held(store) is None
+    assert store.find("r", now=NOON) is not None
+    add(store, response("s", conversation="conv_1"))  # it went while the answer was on its way
+
+
+async def test_it_expires_a_while_after_its_last_use(store: ResponseStore) -> None:
+    begin(store, "conv_1", item("a"))
+    later = NOON + timedelta(days=20)
+    add(store, response("r", conversation="conv_1"), now=later)
+
+    assert store.conversations.find("conv_1", now=later + MONTH - timedelta(seconds=1)) is not None
+    assert store.conversations.find("conv_1", now=later + MONTH) is None
+    assert not await store.conversations.delete("conv_1", now=later + MONTH)
+    for number in range(4):  # each takes a step
+        add(store, response(f"x{number}"), now=later + 2 * MONTH)
+    assert totals(store).conversations == 0
+
+
+async def test_there_is_an_end_to_how_many_there_are(store: ResponseStore) -> None:
+    begin(store)
+
+    with pytest.raises(QuotaExceeded, match="delete some"):
+        store.conversations.create(
+            "conv_2", [], metadata=b"{}", now=NOON, expires=NOON + MONTH,
+            limits=Limits(conversations=1),
+        )  # fmt: skip
+
+
+async def test_there_is_an_end_to_how_large_they_are(
+    store: ResponseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(store)
+    monkeypatch.setattr(conversations, "MOST_ITEMS", 2)
+    more = [item(name) for name in "abc"]
+
+    with pytest.raises(InvalidRequest, match="2 items"):
+        store.conversations.add_items("conv_1", more, now=NOON, expires=NOON + MONTH)
+    with pytest.raises(QuotaExceeded):
+        store.conversations.add_items(
+            "conv_1", more[:1], now=NOON, expires=NOON + MONTH, limits=Limits(bytes=10)
+        )
+    add(store, response("r", conversation="conv_1", inputs=3))
+    assert await held(store) == ["r-in2", "r-out"]  # an answer that was given is not refused
+    monkeypatch.setattr(conversations, "LARGEST", 10)
+    with pytest.raises(TooLarge):
+        await held(store)
+
+
+async def test_a_large_one_is_read_beside_the_loop(store: ResponseStore) -> None:
+    begin(store, "conv_1", item("big", "x" * 300_000))
+
+    assert await held(store) == ["big"]
+    assert totals(store) == Totals(0, 1, len(item("big", "x" * 300_000).json))
