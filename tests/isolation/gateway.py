@@ -72,8 +72,8 @@ class Asleep:
         self.reached.append(tenant_id)
         raise Unavailable("nobody wakes up in this test")
 
-    async def perform(self, tenant_id: str, *_: Any, **__: Any) -> Any:
-        return await self.runtime(tenant_id)
+    async def perform(self, tenant: str, work: Any, *, caller: Caller) -> Any:
+        return await self.runtime(tenant)
 
     async def stop(self, tenant: str, *, reason: str) -> None:
         """Nothing runs."""
