@@ -22,7 +22,11 @@ providers:
     base_url: "http://127.0.0.1:{port}/v1"
     api_key: "env:STUB_KEY"
     stream_idle_timeout: 2
-  claude: {{dialect: anthropic, base_url: "http://127.0.0.1:{port}/v1", api_key: "env:STUB_KEY"}}
+  claude:
+    dialect: anthropic
+    base_url: "http://127.0.0.1:{port}/v1"
+    api_key: "env:STUB_KEY"
+    stream_idle_timeout: 2
   replies:
     dialect: openai-responses
     base_url: "http://127.0.0.1:{port}/v1"
