@@ -100,7 +100,10 @@ conformance: $(VENV)/.dev ## test with OpenClaw's own clients, fetched from npm,
 	@build/debian_packages.sh npm=npm chromium-headless-shell=chromium-headless-shell \
 		bwrap=bubblewrap socat=socat || true
 	clients=$$($(PY) build/node_clients.py)
-	OPENCLAWMU_CLIENTS="$$clients" $(PY) -m pytest -rs tests/conformance $(ARGS)
+	OPENCLAWMU_CLIENTS="$$clients" $(PATIENT) $(PY) -m pytest -rs tests/conformance $(ARGS)
+
+# A test of these runs a program of somebody else's, which may take its time.
+PATIENT := OPENCLAWMU_TEST_PATIENCE=900
 
 .PHONY: test-clients
 test-clients: $(VENV)/.dev ## test with the official SDKs and what is built on them, from PyPI and npm
@@ -108,7 +111,7 @@ test-clients: $(VENV)/.dev ## test with the official SDKs and what is built on t
 	pythons=$$($(PY) build/python_clients.py clients litellm)
 	node=$$($(PY) build/node_clients.py tests/conformance/npm/node-24.21.0 tests/clients/npm/api-clients)
 	OPENCLAWMU_CLIENT_PYTHONS="$${pythons//$$'\n'/:}" OPENCLAWMU_CLIENT_NODE="$$node" \
-		$(PY) -m pytest -rs tests/clients $(ARGS)
+		$(PATIENT) $(PY) -m pytest -rs tests/clients $(ARGS)
 
 # The official suite is in no registry: OPENRESPONSES_DIR names a checkout of its repository.
 .PHONY: compliance
@@ -116,12 +119,12 @@ compliance: $(VENV)/.dev ## test with compliance suites of others (OPENRESPONSES
 	@build/debian_packages.sh npm=npm || true
 	node=$$($(PY) build/node_clients.py tests/conformance/npm/node-24.21.0 tests/clients/npm/compliance)
 	OPENCLAWMU_CLIENT_NODE="$$node" OPENRESPONSES_DIR="$${OPENRESPONSES_DIR:-}" \
-		$(PY) -m pytest -rs tests/compliance $(ARGS)
+		$(PATIENT) $(PY) -m pytest -rs tests/compliance $(ARGS)
 
 .PHONY: fuzz-api
 fuzz-api: $(VENV)/.dev ## ask every route of /openapi.json what nobody would (Schemathesis)
 	@pythons=$$($(PY) build/python_clients.py clients)
-	OPENCLAWMU_CLIENT_PYTHONS="$$pythons" $(PY) -m pytest -rs tests/fuzz $(ARGS)
+	OPENCLAWMU_CLIENT_PYTHONS="$$pythons" $(PATIENT) $(PY) -m pytest -rs tests/fuzz $(ARGS)
 
 .PHONY: test-podman
 test-podman: $(VENV)/.dev ## test the Podman sandboxes, with an image built by mmdebstrap (root)

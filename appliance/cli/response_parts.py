@@ -24,7 +24,6 @@ from appliance.transports.openai_api.responses import (
 )
 from appliance.transports.openai_api.responses_socket import ResponsesSocket
 from appliance.transports.openai_api.responses_socket import Tenants as SocketTenants
-from appliance.transports.raw.agents import agent_of
 from appliance.transports.raw.door import RawDoor
 from appliance.transports.raw.exchange import RawRoute, Tenants
 
@@ -48,9 +47,7 @@ def response_routes(
 ) -> dict[str, Endpoint]:
     """Each path (a prefix ends in ``/``) with its endpoint."""
     route = partial(RawRoute, door=door, tenants=tenants, form=failure_of)
-    compaction = Compaction(
-        calls, counts, clock=clock, is_model=lambda model: agent_of(model) is None
-    )
+    compaction = Compaction(calls, counts, clock=clock)
     below = ResponseObjects(
         service,
         {"compact": CompactHandler(compaction), "input_tokens": InputTokensHandler(compaction)},

@@ -137,6 +137,7 @@ class ProviderConfig(Section, frozen=True, kw_only=True):
     request_timeout: Seconds = 600.0
     stream_idle_timeout: Seconds = 60.0
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    extras: bool = False
     model_path: AbsolutePath | None = None
     embedding_model_path: AbsolutePath | None = None
     context_tokens: Annotated[int, Meta(ge=256, le=16_777_216)] | None = None

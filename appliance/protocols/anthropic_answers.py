@@ -35,6 +35,7 @@ from appliance.protocols.answers import (
     read_error,
 )
 from appliance.protocols.openai_answers import text_bytes
+from appliance.protocols.text_frames import TextFrame, utf8_size
 
 _BYTES_A_TOKEN = 4
 _EVENT_LINE = re.compile(rb"(?:^|[\r\n])event:")
@@ -63,6 +64,7 @@ class StreamReader:
     __slots__ = (
         "_blocks",
         "_envelope",
+        "_frame",
         "_is_final",
         "_reason",
         "_splitter",
@@ -84,6 +86,7 @@ class StreamReader:
         self._stop: str | None = None
         self._blocks = _BlockReader()
         self._envelope: int | None = None  # bytes
+        self._frame = TextFrame("text")
 
     @property
     def usage(self) -> TokenUsage | None:
@@ -123,14 +126,26 @@ class StreamReader:
         deltas: list[Delta] = []
         try:
             if not self.finished and self.failure is None:
-                for payload in sse.payloads(self._splitter.feed(data)):
-                    deltas += self._read(decode_object(payload))
-                    if self.finished:
-                        break
+                for event in sse.split(self._splitter.feed(data)):
+                    text = self._frame.text(event)
+                    if text is not None:
+                        # The hot path: nearly every event of nearly every answer.
+                        self.text_bytes += utf8_size(text)
+                        deltas.append(TextDelta(text))
+                    elif payload := sse.payload(event):
+                        for delta in self._learnt(event, self._read(decode_object(payload))):
+                            self.text_bytes += text_bytes(delta)
+                            deltas.append(delta)
+                        if self.finished:
+                            break
         except AnswerFailed as exc:
             self.failure = exc
-        self.text_bytes += sum(map(text_bytes, deltas))
         return deltas
+
+    def _learnt(self, event: bytes, found: Iterable[Delta]) -> Iterable[Delta]:
+        if type(found) is tuple and len(found) == 1 and type(found[0]) is TextDelta:
+            self._frame.learn(event, found[0].text)
+        return found
 
     def _estimate(self, block: bytes) -> None:
         """Count the answer's bytes without decoding it.

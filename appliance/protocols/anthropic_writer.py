@@ -81,6 +81,9 @@ class MessagesWriter:
         return b"event: message_start\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
     def deltas(self, deltas: Sequence[Delta]) -> bytes:
+        if len(deltas) == 1 and type(deltas[0]) is TextDelta and not self._order.is_waiting:
+            # The hot path: nearly every piece of nearly every answer.
+            return self._blocks.said("text", deltas[0].text)
         return b"".join(map(self._blocks.event, self._order.order(deltas)))
 
     def end(self, usage: TokenUsage | None) -> bytes:
@@ -148,14 +151,14 @@ class _Blocks:
     def event(self, delta: Delta) -> bytes:
         match delta:
             case TextDelta(text):
-                return self._said("text", text)
+                return self.said("text", text)
             case ReasoningDelta(text):
-                return self._said("thinking", text)
+                return self.said("thinking", text)
             case ToolCallDelta():
                 return self._called(delta)
             case RefusalDelta(text):
                 self.refused = True
-                return self._said("text", text)
+                return self.said("text", text)
             case ReasoningSeal():
                 return self._sealed(delta)
             case LogprobsDelta():
@@ -164,7 +167,7 @@ class _Blocks:
                 self.finished = delta
                 return self._stop()
 
-    def _said(self, kind: str, text: str) -> bytes:
+    def said(self, kind: str, text: str) -> bytes:
         if not text:
             return b""
         start = b"" if kind == self._kind else self._start(kind, _EMPTY[kind])

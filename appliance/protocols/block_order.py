@@ -31,6 +31,11 @@ class BlockOrder:
         self._held: list[Delta] = []
         self._looks = 0
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a call may still get more arguments."""
+        return self._call is not None
+
     def order(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
         """What may leave now. Raise :exc:`UpstreamFailed` for what nobody can put in order."""
         if self._call is None and not any(isinstance(each, ToolCallDelta) for each in deltas):

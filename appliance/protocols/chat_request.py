@@ -13,6 +13,7 @@ import msgspec
 
 from appliance.model.errors import InvalidRequest
 from appliance.protocols.json_body import parse_object
+from appliance.protocols.prompt_links import linked_size
 
 T = TypeVar("T")
 
@@ -145,7 +146,7 @@ def prompt_size(body: Mapping[str, bytes]) -> int:
         attachments = _PICTURE.findall(messages)
         size -= sum(map(len, attachments))
         size += len(attachments) * _ATTACHMENT_TOKENS * _BYTES_A_TOKEN
-    return size
+    return size + linked_size(messages)
 
 
 def _read(

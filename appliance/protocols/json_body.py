@@ -54,9 +54,7 @@ def parse_object(
     return {key: bytes(value) for key, value in _MEMBERS.decode(body).items()}
 
 
-def decode(
-    body: bytes, *, max_depth: int = DEEPEST, most_values: int = MOST_VALUES
-) -> object:
+def decode(body: bytes, *, max_depth: int = DEEPEST, most_values: int = MOST_VALUES) -> object:
     """Return the value in ``body``, of any type; raise :exc:`InvalidRequest` if it is not JSON."""
     if not body:
         raise InvalidRequest.at("", "the body is empty", _REMEDY)

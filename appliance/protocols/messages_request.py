@@ -16,6 +16,7 @@ import msgspec
 from appliance.model.errors import InvalidRequest
 from appliance.protocols.chat_request import LONGEST_MODEL, LONGEST_USER
 from appliance.protocols.json_body import parse_object
+from appliance.protocols.prompt_links import linked_size
 
 T = TypeVar("T")
 
@@ -148,6 +149,7 @@ def prompt_size(body: Mapping[str, bytes]) -> int:
     """The bytes that the prompt's tokens are estimated from."""
     messages = body["messages"]
     size = len(messages) + sum(len(body.get(field, b"")) for field in _READ_BY_THE_MODEL)
+    size += linked_size(messages)
     if b'"base64"' not in messages or _PICTURE.search(messages) is None:
         return size
     for each in _FLAT_OBJECT.finditer(messages):

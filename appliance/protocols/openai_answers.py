@@ -33,6 +33,7 @@ from appliance.protocols.answers import (
     decode_object,
     read_error,
 )
+from appliance.protocols.text_frames import TextFrame, utf8_size
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\]')
@@ -58,6 +59,7 @@ class StreamReader:
     __slots__ = (
         "_choice",
         "_envelope_bytes",
+        "_frame",
         "_reason",
         "_splitter",
         "failure",
@@ -75,6 +77,7 @@ class StreamReader:
         self._envelope_bytes: int | None = None
         self._reason: FinishReason | None = None
         self._choice = ChoiceReader()
+        self._frame = TextFrame("content")
 
     def relay(self, data: bytes, *, include_usage: bool) -> bytes:
         """Return the whole events that ``data`` completes, as they came.
@@ -100,7 +103,17 @@ class StreamReader:
     def deltas(self, data: bytes) -> Sequence[Delta]:
         """Return what ``data`` adds to the answer, decoded; only the first choice counts."""
         deltas: list[Delta] = []
-        for payload in sse.payloads(self._whole_events(data)):
+        for event in sse.split(self._whole_events(data)):
+            text = self._frame.text(event)
+            if text is not None:
+                # The hot path: nearly every event of nearly every answer.
+                if text:
+                    self.text_bytes += utf8_size(text)
+                    deltas.append(TextDelta(text))
+                continue
+            payload = sse.payload(event)
+            if not payload:
+                continue
             if payload.strip() == b"[DONE]":
                 self.finished = True
                 reason = self._reason or self._choice.usual_reason
@@ -110,7 +123,10 @@ class StreamReader:
                 break
             found = self._choice.deltas(chunk)
             self.text_bytes += sum(map(text_bytes, found))
-            self._reason = _chunk_reason(chunk) or self._reason
+            if (ended := _chunk_reason(chunk)) is not None:
+                self._reason = ended
+            elif len(found) == 1 and type(found[0]) is TextDelta and not chunk.get("usage"):
+                self._frame.learn(event, found[0].text)
             deltas += found
         return deltas
 

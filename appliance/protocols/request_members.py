@@ -16,7 +16,11 @@ from appliance.model.errors import InvalidRequest
 from appliance.model.prompts import CANNOT, Attachment, Call, Json, Prompt, Reasoning
 from appliance.protocols import json_body
 
-_DATA_URL = re.compile(r"data:([A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+)(?:;[A-Za-z0-9-]+=[^;,]*)*;base64,")
+# Bounded: what does not match is given up after a few characters, not after megabytes.
+_DATA_URL = re.compile(
+    r"data:([A-Za-z0-9.+-]{1,127}/[A-Za-z0-9.+-]{1,127})"
+    r"(?:;[A-Za-z0-9-]{1,64}=[^;,]{0,256}){0,8};base64,"
+)
 _MOST = 2**53 - 1  # what every reader of JSON holds exactly
 _WHOLE_NAME = re.compile(r"\w+")
 _ARGUMENTS = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -5,16 +5,15 @@ from collections.abc import Sequence
 import msgspec
 
 from appliance.model.calls import Dialect, ModelCall
-from appliance.model.errors import UpstreamFailed
-from appliance.protocols.answers import MalformedAnswer, WholeAnswer, count, decode_object
+from appliance.protocols.answers import WholeAnswer
 from appliance.protocols.anthropic_answers import MessageAnswer, StreamReader
 from appliance.protocols.anthropic_messages import VERSION, encode_request
 from appliance.providers.connections import Response
+from appliance.providers.counting import counted
 from appliance.providers.http_provider import HttpProvider, listed_ids
 from appliance.providers.replies import Context, RelayedReply
 
 _COUNT_PATH = "/v1/messages/count_tokens"
-_LARGEST_COUNT = 64 * 1024
 
 
 class AnthropicWire:
@@ -43,9 +42,7 @@ class AnthropicWire:
         return listed_ids(body)
 
 
-async def count_tokens(
-    provider: HttpProvider, call: ModelCall, *, api_key: str | None = None
-) -> int:
+async def count_tokens(provider: HttpProvider, call: ModelCall, api_key: str | None = None) -> int:
     """How many tokens a provider of this dialect counts in the prompt of a call in it.
 
     Raises :exc:`ProviderFailure`, also from a provider that only speaks half of the API.
@@ -56,17 +53,5 @@ async def count_tokens(
         for name, value in call.body.items()
         if name != "model"
     ]
-    answer = await provider.post(
-        _COUNT_PATH,
-        b",".join(members) + b"}",
-        limit=_LARGEST_COUNT,
-        api_key=api_key,
-        headers=call.headers,
-    )
-    try:
-        tokens = count(decode_object(answer).get("input_tokens"))
-    except MalformedAnswer:
-        tokens = None
-    if tokens is None:
-        raise UpstreamFailed(f"{provider.name} counted no tokens")
-    return tokens
+    body = b",".join(members) + b"}"
+    return await counted(provider, _COUNT_PATH, body, api_key=api_key, headers=call.headers)

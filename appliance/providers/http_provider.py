@@ -154,7 +154,8 @@ class HttpProvider:
 
     async def _encoded(self, call: ModelCall) -> bytes:
         """The body; a large one that has to be translated is not to hold up everybody else."""
-        is_own = call.dialect is self._wire.dialect
+        # Of responses each item is read and written anew, also for one who speaks like that.
+        is_own = call.dialect is self._wire.dialect is not Dialect.RESPONSES
         if is_own or sum(map(len, call.body.values())) <= INLINE_BYTES:
             return self._wire.encode(call)
         return await trio.to_thread.run_sync(self._wire.encode, call)

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from appliance.model.calls import Dialect, ModelCall
 from appliance.protocols.answers import WholeAnswer
 from appliance.protocols.responses.answers import ResponseAnswer, StreamReader
-from appliance.protocols.responses.outgoing import encode_request
+from appliance.protocols.responses.outgoing import encode_count, encode_request
 from appliance.protocols.translation import translated
 from appliance.providers.connections import Response
-from appliance.providers.http_provider import listed_ids
+from appliance.providers.counting import counted
+from appliance.providers.http_provider import HttpProvider, listed_ids
 from appliance.providers.openai_embeddings import OpenAiEmbeddings
 from appliance.providers.replies import Context, StreamedReply
+
+_COUNT_PATH = "/responses/input_tokens"
 
 
 class ResponsesWire(OpenAiEmbeddings):
@@ -36,3 +39,11 @@ class ResponsesWire(OpenAiEmbeddings):
 
     def read_models(self, body: bytes) -> Sequence[str]:
         return listed_ids(body)
+
+
+async def count_tokens(provider: HttpProvider, call: ModelCall, api_key: str | None = None) -> int:
+    """How many tokens a provider of this dialect counts in the prompt of a call in it.
+
+    Raises :exc:`ProviderFailure`, also from one that does not count.
+    """
+    return await counted(provider, _COUNT_PATH, encode_count(call), api_key=api_key)

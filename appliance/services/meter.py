@@ -163,6 +163,15 @@ class Meter:
         self._hold(reservation, now)
         return reservation
 
+    def count_request(self) -> None:
+        """Count a request that uses nothing of a model; it stands in no book.
+
+        Raises :exc:`RateLimited`.
+        """
+        now = self._now()
+        self._rates.check_call(now, self._limits)
+        self._rates.add(now, tokens=0)
+
     def settle(self, reservation: Reservation, outcome: Outcome) -> Settlement:
         """Book what a call used and give back what it did not; a second time does nothing.
 

@@ -20,7 +20,8 @@ from appliance.model.money import FREE, Price
 from appliance.model.spending import Outcome, OutcomeStatus, Reservation, Settlement, SpendRequest
 from appliance.model.usage import TokenUsage
 from appliance.providers.base import Provider, Reply
-from appliance.services.asking import Asking
+from appliance.services import surcharges
+from appliance.services.asking import Asking, owner_of
 from appliance.services.call_requests import AwakeTenant as AwakeTenant
 from appliance.services.call_requests import CallRequest as CallRequest
 from appliance.services.estimates import input_to_reserve
@@ -33,7 +34,7 @@ from appliance.services.response_cache import (
     RecordingReply,
     ResponseCache,
 )
-from appliance.services.routing import Route, Router, Target
+from appliance.services.routing import GATEWAY, Route, Router, Target
 
 
 class CountCall(Protocol):
@@ -130,9 +131,8 @@ class ModelCalls:
         Raises :exc:`ModelUnknown`, :exc:`ModelForbidden`, :exc:`GuardrailBlocked`,
         :exc:`RateLimited`, :exc:`QuotaExceeded` or what the last provider failed with.
         """
-        route = self._router.resolve(request.model, tenant.config)
-        if caller.models:
-            caller.require_model(request.model, map(str, route.targets))
+        route = self.require(tenant, caller, request.model)
+        _require_plain(tenant, request, route)
         care = _Care()
         rules = self._rules.find(tenant.config)
         if rules is not None:
@@ -182,6 +182,13 @@ class ModelCalls:
             if call is not None and call.tool_calls:
                 outcome = replace(outcome, tool_calls=call.tool_calls)
             self._settle(tenant, reservation, outcome, call)
+
+    def require(self, tenant: AwakeTenant, caller: Caller, model: str) -> Route:
+        """Where ``model`` leads; raise :exc:`ModelUnknown` or :exc:`ModelForbidden`."""
+        route = self._router.resolve(model, tenant.config)
+        if caller.models:
+            caller.require_model(model, map(str, route.targets))
+        return route
 
     @asynccontextmanager
     async def _again(
@@ -328,6 +335,16 @@ def _ceiling(prices: Sequence[Price], prompt_tokens: int) -> Price:
         cache_write=max(price.cache_write for price in at),
         reasoning=max(price.reasoning for price in at),
     )
+
+
+def _require_plain(tenant: AwakeTenant, request: CallRequest, route: Route) -> None:
+    """What costs more than its tokens is not for the gateway's key, unless the operator says so."""
+    for target in route.targets:
+        section = tenant.config.providers.get(target.provider)
+        allows = section is not None and section.extras
+        if not allows and owner_of(tenant, target) == GATEWAY:
+            surcharges.require_plain(request.dialect, request.body)
+            return
 
 
 def _times(limit: int | None, choices: int) -> int | None:

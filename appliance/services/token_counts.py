@@ -1,49 +1,89 @@
 """How many tokens a prompt has, without having it answered: nothing is spent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import trio
 
 from appliance.model.callers import Caller
 from appliance.model.calls import Dialect, ModelCall
-from appliance.model.errors import Kind, ProviderFailure
-from appliance.providers.anthropic import count_tokens
+from appliance.model.errors import InvalidRequest, Kind, ProviderFailure
+from appliance.protocols.json_body import INLINE_BYTES
+from appliance.protocols.translation import translated
+from appliance.providers import anthropic, openai_responses
 from appliance.providers.base import Provider
 from appliance.providers.http_provider import HttpProvider
 from appliance.services.call_requests import AwakeTenant, CallRequest
+from appliance.services.guardrails.rules import RuleBook
 from appliance.services.routing import Router
 
 
 class TokenCounts:
-    """Asks the model's provider if it speaks Anthropic's dialect: no other has a word for it."""
+    """Asks the model's provider, if its dialect has a word for it: Anthropic's or responses."""
 
     def __init__(self, router: Router, providers: Callable[[], Mapping[str, Provider]]) -> None:
         self._router = router
         self._providers = providers
+        self._rules = RuleBook()
 
     async def count(self, tenant: AwakeTenant, caller: Caller, request: CallRequest) -> int | None:
-        """Count the prompt of ``request``, which is in Anthropic's dialect; None: nobody can.
+        """Count the prompt of ``request``; None: nobody can, or not what is in it.
 
         A provider that is down or does not count its tokens is no failure: the
         caller estimates. Raises :exc:`ModelUnknown`, :exc:`ModelForbidden`, and
-        :exc:`ProviderFailure` where the provider finds fault with the request.
+        :exc:`ProviderFailure` where a provider of Anthropic's dialect finds
+        fault with the request.
         """
         route = self._router.resolve(request.model, tenant.config)
         caller.require_model(request.model, map(str, route.targets))
+        if self._rules.find(tenant.config) is not None:
+            return None  # what is not to leave is not to leave for counting either
         target = route.targets[0]
         provider = tenant.own_provider(target.provider) or self._providers().get(target.provider)
-        if not isinstance(provider, HttpProvider) or provider.dialect is not Dialect.ANTHROPIC:
+        if not isinstance(provider, HttpProvider) or provider.dialect not in _COUNTS:
             return None
         call = ModelCall(
             model=target.model,
             body=request.body,
             stream=False,
-            dialect=Dialect.ANTHROPIC,
+            dialect=request.dialect,
             request_id=caller.request_id,
             headers=request.headers,
         )
         try:
-            return await count_tokens(provider, call, api_key=tenant.provider_key(target.provider))
+            call = await _in_words_of(provider.dialect, call)
+        except InvalidRequest:
+            return None  # there is no word for something in it
+        key = tenant.provider_key(target.provider)
+        try:
+            return await _COUNTS[provider.dialect](provider, call, key)
         except ProviderFailure as failure:
-            # A path that it does not know is a 404, as a model would be.
-            if failure.kind is Kind.INVALID and not failure.retryable:
+            # A path that it does not know is a 404, as a model would be. Of what speaks
+            # like OpenAI most does not count, and says so in many ways.
+            is_told = provider.dialect is Dialect.ANTHROPIC
+            if is_told and failure.kind is Kind.INVALID and not failure.retryable:
                 raise
             return None
+
+
+async def _in_words_of(dialect: Dialect, call: ModelCall) -> ModelCall:
+    """``call`` in ``dialect``; raises :exc:`InvalidRequest`."""
+    if call.dialect is dialect:
+        return call
+    if sum(map(len, call.body.values())) <= INLINE_BYTES:
+        asked = translated(call, dialect)
+    else:
+        asked = await trio.to_thread.run_sync(translated, call, dialect)
+    body = {name: value for name, value in asked.body.items() if name not in _NOT_OF_THE_PROMPT}
+    return replace(asked, body=body)
+
+
+# A provider of Anthropic's dialect refuses to count with them.
+_NOT_OF_THE_PROMPT = frozenset(
+    {"max_tokens", "metadata", "service_tier", "stop_sequences", "temperature", "top_k", "top_p"}
+)
+_Counts = Callable[[HttpProvider, ModelCall, str | None], Awaitable[int]]
+_COUNTS: Mapping[Dialect, _Counts] = {
+    Dialect.ANTHROPIC: anthropic.count_tokens,
+    Dialect.RESPONSES: openai_responses.count_tokens,
+}

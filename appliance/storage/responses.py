@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from appliance.model.errors import InvalidRequest
+from appliance.model.errors import InvalidRequest, TooLarge
 from appliance.model.periods import to_ns
 from appliance.storage import conversations, response_reading, response_threads
 from appliance.storage.connection import Connection, DatabaseRoot
@@ -245,22 +245,31 @@ class ResponseStore:
             lambda tx: response_reading.input_page(tx, response_id, page, now_ns=to_ns(now))
         )
 
-    def find_items(self, ids: Sequence[str], *, now: datetime) -> Mapping[str, bytes]:
+    async def find_items(self, ids: Sequence[str], *, now: datetime) -> Mapping[str, bytes]:
         """The JSON of items by their ids, as far as there are such in any response or conversation.
 
-        Of several with one id it is the latest.
+        Of several with one id it is the latest. Raises :exc:`TooLarge` for more
+        than can be read at once.
         """
         now_ns = to_ns(now)
 
         def read(tx: Connection) -> dict[str, bytes]:
             found: dict[str, bytes] = {}
+            size = 0
             for item_id in ids:
                 item = response_reading.find_item(tx, item_id, now_ns)
                 if item is not None:
                     found[item_id] = item
+                    size += len(item)
+                if size > response_reading.LARGEST_CONTEXT:
+                    raise TooLarge(
+                        f"the items referred to have more than "
+                        f"{response_reading.LARGEST_CONTEXT} bytes",
+                        limit_bytes=response_reading.LARGEST_CONTEXT,
+                    )
             return found
 
-        return self._database.read(read)
+        return await self._database.scan(read)
 
     # Events of what runs in the background
 

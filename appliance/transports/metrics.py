@@ -26,7 +26,8 @@ from appliance.transports.sandbox_metrics import SandboxMetrics
 
 PREFIX = "openclawmu"
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# WS: what is asked on a WebSocket of the API's.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WS"})
 _OTHER = "other"
 # From a health check to a long generation.
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

@@ -189,9 +189,10 @@ def _success(route: Route, schemas: _Schemas) -> dict[str, Any]:
     }
     answers = [schemas.of(each) for each in (route.answer, *route.also) if each]
     if route.status != HTTPStatus.NO_CONTENT:
-        schema = answers[0] if len(answers) == 1 else {"anyOf": answers}
+        # A JSON answer without a struct is an object of the API it belongs to.
+        schema = {"anyOf": answers} if len(answers) > 1 else next(iter(answers), {"type": "object"})
         response["content"] = {
-            media_type: {"schema": schema if answers and media_type == JSON else {"type": "string"}}
+            media_type: {"schema": schema if media_type == JSON else {"type": "string"}}
             for media_type in route.produces
         }
     return response

@@ -19,7 +19,7 @@ NODE = "OPENCLAWMU_CLIENT_NODE"  # the folder of build/node_clients.py
 def _told(variable: str) -> str:
     value = os.environ.get(variable, "")
     if not value:
-        pytest.skip("the official clients are tested by `make test-clients`")
+        pytest.skip("others' programs are needed: `make test-clients compliance fuzz-api`")
     return value
 
 

@@ -243,14 +243,76 @@ async def test_truncation_leaves_out_the_oldest(client: Client, gateway: Gateway
     assert refused["code"] == again["code"] == "context_length_exceeded"
 
 
-async def test_tokens_are_counted(client: Client) -> None:
-    answer = await client.send(
-        "POST", f"{PATH}/input_tokens", {"model": "stub/mock", "input": "hello there"}
-    )
+@pytest.mark.parametrize(
+    ("model", "is_estimated"),
+    [
+        ("stub/mock", True),
+        ("openclaw", True),
+        ("replies/mock", False),
+        ("claude/mock", False),
+    ],
+)
+async def test_tokens_are_counted(client: Client, model: str, *, is_estimated: bool) -> None:
+    body = {"model": model, "input": "hello there"}
+    answer = await client.send("POST", f"{PATH}/input_tokens", body)
 
     assert answer.status_code == 200, answer.text
     assert answer.json()["object"] == "response.input_tokens"
-    assert answer.json()["input_tokens"] > 0
+    estimated = answer.headers.get("x-openclaw-estimated")
+    if is_estimated:
+        assert (estimated, answer.json()["input_tokens"] > 0) == ("true", True)
+    else:
+        assert (estimated, answer.json()["input_tokens"]) == (None, 2)
+
+
+async def test_counting_is_a_request_that_costs_nothing(gateway: Gateway) -> None:
+    acme = await gateway.create("acme", quotas={"requests_per_minute": 2})
+    client = Client(gateway, acme)
+    message = {"model": "claude/mock", "messages": [{"role": "user", "content": "hi"}]}
+    counting = (f"{PATH}/input_tokens", {"model": "stub/mock", "input": "hi"})
+
+    first = await client.send("POST", *counting)
+    second = await client.send("POST", "/v1/messages/count_tokens", message)
+    late = [
+        await client.send("POST", *counting),
+        await client.send("POST", "/v1/messages/count_tokens", message),
+    ]
+
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.headers["x-ratelimit-remaining-requests"] == "1"
+    for answer in late:
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) > 0
+    assert (await gateway.usage(acme))["requests"] == 0
+
+
+@pytest.mark.parametrize("model", ["nosuch/model", "nosuch", "openclaw:nosuch"])
+async def test_where_nobody_can_answer_nothing_begins(client: Client, model: str) -> None:
+    for more in ({}, {"background": True}, {"background": True, "stream": True}, {"stream": True}):
+        error = await client.refused(model=model, status=404, **more)
+        assert error["code"] == "model_not_found"
+    for path in ("compact", "input_tokens"):
+        answer = await client.send("POST", f"{PATH}/{path}", {"model": model, "input": "hi"})
+        assert answer.status_code == 404, answer.text
+
+
+async def test_a_long_conversation_is_compacted_on_the_way(client: Client) -> None:
+    first = await client.create("the code word is swordfish " + "and so on " * 500)
+    rule = [{"type": "compaction", "compact_threshold": 1000}]
+
+    events = await client.streamed(
+        "go on", previous_response_id=first["id"], context_management=rule
+    )
+
+    made = events[-1]["response"]
+    assert [item["type"] for item in made["output"]] == ["compaction", "message"]
+    assert [event["type"] for event in events[2:4]] == [
+        "response.output_item.added",
+        "response.output_item.done",
+    ]
+    assert await client.get(f"{PATH}/{made['id']}") == made
+    again = await client.create("and?", previous_response_id=made["id"], context_management=rule)
+    assert [item["type"] for item in again["output"]] == ["message"]
 
 
 async def test_a_compacted_conversation_goes_on(client: Client) -> None:

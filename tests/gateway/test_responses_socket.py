@@ -196,6 +196,42 @@ async def test_nonsense_is_refused_and_the_connection_goes_on(socket: Socket, fr
     assert (await socket.response("hi"))["status"] == "completed"
 
 
+async def test_connections_and_what_is_asked_on_them_are_counted(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    async with connected(gateway, acme.token) as opened:
+        await opened.response("hi")
+        await opened.refused("hi", model="nosuch/model")
+        await opened.response("hi")
+    with pytest.raises(trio_websocket.ConnectionRejected):
+        async with connected(gateway, "nonsense"):
+            pass
+
+    told = (await gateway.http.get("/metrics", headers=gateway.headers(ADMIN_KEY))).text
+    for method, status, number in [
+        ("GET", 101, 1), ("GET", 401, 1), ("WS", 200, 2), ("WS", 404, 1),
+    ]:  # fmt: skip
+        labels = f'method="{method}",route="{PATH}",status="{status}"'
+        assert f"openclawmu_http_requests_total{{{labels}}} {number}.0" in told
+
+
+@pytest.mark.parametrize("websocket_limits", ["{login_failures_per_minute: 2}"])
+async def test_wrong_tokens_slow_down_nobody_who_has_a_right_one(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    statuses = []
+    for number in range(4):
+        with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+            async with connected(gateway, f"tenant:acme:wrong-{number}"):
+                pass
+        statuses.append(rejected.value.status_code)
+
+    assert statuses == [401, 401, 429, 429]
+    assert b"retry-after" in dict(rejected.value.headers)
+    async with connected(gateway, acme.token) as opened:
+        assert (await opened.response("hi"))["status"] == "completed"
+
+
 async def test_agents_answer_too(socket: Socket) -> None:
     first = await socket.response("one", model="openclaw")
     second = await socket.response("two", model="openclaw", previous_response_id=first["id"])

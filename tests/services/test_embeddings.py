@@ -209,6 +209,18 @@ async def test_guardrails_look_through_the_texts(tenant: FakeTenant) -> None:
     assert stub.embedded[0].texts == ("write to [email]", "plain")
 
 
+async def test_tokens_do_not_get_past_guardrails_that_cannot_read_them(tenant: FakeTenant) -> None:
+    stub = FakeEmbedder("stub")
+    tenant.config = parse_config(
+        CONFIG + "guardrails: [{name: own, pii: [email], action: redact}]\n", name="config"
+    )
+
+    with pytest.raises(InvalidRequest, match="tokens"):
+        await embed(tenant, stub, request(tokens=((1, 2, 3),), texts=()))
+
+    assert stub.embedded == []
+
+
 async def test_no_answer_is_taken_for_another(tenant: FakeTenant) -> None:
     stub = FakeEmbedder("stub")
     tenant.config = parse_config(CONFIG + "  response_cache: {enabled: true}\n", name="config")

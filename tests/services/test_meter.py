@@ -617,3 +617,19 @@ class TestStanding:
         }
         assert meter.standing().headers() == meter.rate_headers()
         assert meter.standing().tokens == RateStanding(100, 85, 58.5)
+
+
+async def test_a_request_that_uses_nothing_counts_as_one(
+    open_meter: Open, database: Database
+) -> None:
+    meter = await open_meter(Quotas(requests_per_minute=2))
+
+    meter.count_request()
+    assert meter.rate_headers()["x-ratelimit-remaining-requests"] == "1"
+    call(meter)
+
+    with pytest.raises(RateLimited):
+        meter.count_request()
+    with pytest.raises(RateLimited):
+        meter.reserve(spend())
+    assert len(entries(database, "id")) == 1

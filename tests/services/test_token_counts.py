@@ -1,6 +1,6 @@
 """Tokens are counted by whoever can, and by nobody else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -66,13 +66,76 @@ def awake(tenant: Tenant) -> AwakeTenant:
     return cast("AwakeTenant", tenant)  # counting needs no meter
 
 
-def answering(nursery: trio.Nursery, status: int, body: bytes) -> Provider:
+def asked_items(model: str, said: str = "one two three") -> CallRequest:
+    return replace(
+        asked(model),
+        body={"input": b'"%s"' % said.encode(), "temperature": b"0.5"},
+        dialect=Dialect.RESPONSES,
+        headers={},
+    )
+
+
+def answering(
+    nursery: trio.Nursery, status: int, body: bytes, dialect: str = "anthropic"
+) -> Provider:
     async def serve(stream: trio.abc.Stream) -> None:
         await stream.receive_some()
         head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         await stream.send_all(head % (status, len(body)) + body)
 
-    return Bench(StubProvider(), Wiring(nursery, serve).dial).provider("anthropic")
+    return Bench(StubProvider(), Wiring(nursery, serve).dial).provider(dialect)
+
+
+@pytest.mark.parametrize("said", ["one two three", "one two " + "3" * 200_000])
+@pytest.mark.parametrize(
+    ("dialect", "path"),
+    [("anthropic", "/v1/messages/count_tokens"), ("openai-responses", "/responses/input_tokens")],
+)
+async def test_each_dialect_is_counted_in_the_providers_words(
+    nursery: trio.Nursery, dialect: str, path: str, said: str
+) -> None:
+    stub = StubProvider()
+    claude = Bench(stub, Wiring(nursery, stub.serve).dial).provider(dialect)
+    tenant = awake(Tenant(key="sk-of-the-tenant"))
+
+    assert await counts(claude=claude).count(tenant, CALLER, asked_items("sonnet", said)) == 3
+    assert await counts(claude=claude).count(tenant, CALLER, asked("sonnet")) == 2
+
+    for request in stub.requests:
+        assert request.path.endswith(path)
+        assert "sk-of-the-tenant" in str(request.headers)
+        assert request.json()["model"] == "mock"
+        assert "temperature" not in request.json()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b'{"error":{"message":"unknown parameter","type":"invalid_request_error"}}'),
+        (404, b"{}"),
+        (405, b"<html>"),
+        (429, b"{}"),
+        (503, b"{}"),
+        (200, b"{}"),
+        (200, b'{"input_tokens":-4}'),
+        (200, b"<html>"),
+    ],
+)
+@pytest.mark.parametrize("request_of", [asked, asked_items])
+async def test_who_speaks_like_openai_and_does_not_count_is_no_failure(
+    nursery: trio.Nursery, status: int, body: bytes, request_of: Callable[[str], CallRequest]
+) -> None:
+    provider = counts(claude=answering(nursery, status, body, "openai-responses"))
+
+    assert await provider.count(awake(Tenant()), CALLER, request_of("sonnet")) is None
+
+
+async def test_what_the_provider_has_no_word_for_is_not_counted(nursery: trio.Nursery) -> None:
+    provider = counts(claude=answering(nursery, 200, b'{"input_tokens":7}'))
+    request = asked_items("sonnet")
+    moderated = replace(request, body={**request.body, "moderation": b'{"model":"x"}'})
+
+    assert await provider.count(awake(Tenant()), CALLER, moderated) is None
 
 
 async def test_a_provider_of_the_dialect_counts(nursery: trio.Nursery) -> None:
@@ -87,6 +150,16 @@ async def test_a_provider_of_the_dialect_counts(nursery: trio.Nursery) -> None:
     assert request.headers["x-api-key"] == "sk-of-the-tenant"
     assert request.headers["anthropic-beta"] == "a"
     assert request.json()["model"] == "mock"
+
+
+async def test_what_is_guarded_does_not_leave_for_counting(nursery: trio.Nursery) -> None:
+    stub = StubProvider()
+    claude = Bench(stub, Wiring(nursery, stub.serve).dial).provider("anthropic")
+    guarded = CONFIG + "guardrails: [{name: own, pii: [email], action: block}]\n"
+    tenant = awake(Tenant(config=parse_config(guarded, name="config")))
+
+    assert await counts(claude=claude).count(tenant, CALLER, asked("sonnet")) is None
+    assert not stub.requests
 
 
 async def test_no_other_is_asked() -> None:

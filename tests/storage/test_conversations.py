@@ -122,7 +122,7 @@ async def test_items_are_added_found_listed_and_removed(store: ResponseStore) ->
     assert store.conversations.delete_item("conv_1", "b", now=NOON)
     assert not store.conversations.delete_item("conv_1", "b", now=NOON)
     assert store.conversations.find_item("conv_1", "b", now=NOON) is None
-    assert store.find_items(["a", "b"], now=NOON) == {"a": item("a").json}
+    assert (await store.find_items(["a", "b"], now=NOON)) == {"a": item("a").json}
 
 
 async def test_deleting_it_leaves_its_responses(

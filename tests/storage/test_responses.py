@@ -110,7 +110,7 @@ async def test_what_models_read_may_differ_from_what_is_shown(store: ResponseSto
     kept = store.find("a", now=NOON)
     assert kept is not None
     assert b"ocm1" not in kept.body
-    assert store.find_items(["rs_1"], now=NOON) == {"rs_1": sealed.json}
+    assert (await store.find_items(["rs_1"], now=NOON)) == {"rs_1": sealed.json}
 
 
 def _with(new: NewResponse, *outputs: Item) -> NewResponse:
@@ -160,7 +160,7 @@ async def test_deleting_twice_finds_nothing(store: ResponseStore) -> None:
     assert store.delete("a", now=NOON)
     assert not store.delete("a", now=NOON)
     assert store.find("a", now=NOON) is None
-    assert store.find_items(["a-in0", "a-out"], now=NOON) == {}
+    assert (await store.find_items(["a-in0", "a-out"], now=NOON)) == {}
     assert totals(store) == Totals(0, 0, 0)
 
 
@@ -175,7 +175,7 @@ async def test_it_is_there_until_the_last_moment(store: ResponseStore) -> None:
     assert store.find("a", now=NOON + MONTH) is None
     assert await said(store, "a", now=NOON + MONTH) is None
     assert store.input_items("a", PageOf(), now=NOON + MONTH) is None
-    assert store.find_items(["a-out"], now=NOON + MONTH) == {}
+    assert (await store.find_items(["a-out"], now=NOON + MONTH)) == {}
     assert not store.delete("a", now=NOON + MONTH)
 
 
@@ -295,7 +295,7 @@ async def test_the_latest_item_of_an_id_is_the_one(store: ResponseStore) -> None
     add(store, response("a", inputs=0, outputs=(first,)))
     add(store, response("b", inputs=0, outputs=(second,)))
 
-    assert store.find_items(["same", "none"], now=NOON) == {"same": second.json}
+    assert (await store.find_items(["same", "none"], now=NOON)) == {"same": second.json}
 
 
 # Runs in the background
@@ -441,7 +441,7 @@ async def test_one_tenants_store_does_not_reach_anothers(tmp_path: Path) -> None
 
     assert stores[1].find("a", now=NOON) is None
     assert await said(stores[1], "a") is None
-    assert stores[1].find_items(["a-in0"], now=NOON) == {}
+    assert (await stores[1].find_items(["a-in0"], now=NOON)) == {}
     assert not stores[1].delete("a", now=NOON)
     assert stores[0].find("a", now=NOON) is not None
     for opened in stores:

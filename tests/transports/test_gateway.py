@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from appliance.transports.callers import ACCEPTED_AT, ROUTE_TENANT
-from appliance.transports.gateway import Gateway
+from appliance.transports.gateway import Gateway, Upgradable
 
 
 class Recorder:
@@ -90,3 +90,29 @@ async def test_every_websocket_goes_to_its_own_door(bench: Bench) -> None:
     assert bench.websocket.scope["path"] == "/ws"
     assert bench.websocket.scope[ROUTE_TENANT] == "acme"
     assert not bench.framework.scope
+
+
+class Sockets(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = 0
+
+    def shut_down(self) -> None:
+        self.told += 1
+
+
+async def test_a_path_may_have_websockets_of_its_own() -> None:
+    http, sockets, framework, others = Recorder(), Sockets(), Recorder(), Recorder()
+    door = Upgradable(http=http, websocket=sockets)
+    gateway = Gateway({"/v1/responses": door}, framework, others)
+
+    await gateway(scope("/v1/responses"), None, None)
+    await gateway({**scope("/t/acme/v1/responses"), "type": "websocket"}, None, None)
+    await gateway({**scope("/ws"), "type": "websocket"}, None, None)
+
+    assert http.scope["type"] == "http"
+    assert sockets.scope["path"] == "/v1/responses"
+    assert others.scope["path"] == "/ws"
+    assert not framework.scope
+    gateway.shut_down()
+    assert sockets.told == 1

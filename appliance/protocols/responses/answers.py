@@ -52,6 +52,10 @@ class _Answer:
     def has_calls(self) -> bool:
         return bool(self._calls)
 
+    def note(self, key: object) -> None:
+        """A piece of the item at ``key`` has come."""
+        self._told.add(key)
+
     def say(self, key: object, delta: Delta) -> Iterator[Delta]:
         self._told.add(key)
         yield delta
@@ -147,13 +151,27 @@ class StreamReader:
                 for payload in sse.payloads(self._splitter.feed(data)):
                     if payload.strip() == b"[DONE]":
                         continue  # the event before it ended the answer, or nothing did
-                    deltas += self._read(decode_object(payload))
+                    event = decode_object(payload)
+                    if (said := self._plainly_said(event)) is not None:
+                        deltas.append(said)
+                        continue
+                    deltas += self._read(event)
                     if self.finished:
                         break
         except AnswerFailed as exc:
             self.failure = exc
         self.text_bytes += sum(map(text_bytes, deltas))
         return deltas
+
+    def _plainly_said(self, event: _Event) -> Delta | None:
+        """The text of an event that holds nothing else; that is nearly every one."""
+        text = event.get("delta")
+        if event.get("type") != "response.output_text.delta" or event.get("logprobs"):
+            return None
+        if type(text) is not str or not text:
+            return None
+        self._answer.note(_key(event))
+        return TextDelta(text)
 
     def _read(self, event: _Event) -> Iterator[Delta]:
         kind = event.get("type")
@@ -242,7 +260,7 @@ class ResponseAnswer:
         self._value = decode_object(text)
         if error := read_error(self._value):
             raise ErrorReported(error)
-        if self._value.get("status") in {"failed", "cancelled"}:
+        if self._value.get("status") in ("failed", "cancelled"):
             raise ErrorReported(ErrorBody(type="error"))
         if not isinstance(self._value.get("output"), list):
             raise MalformedAnswer("the answer holds no output")

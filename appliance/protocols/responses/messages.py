@@ -40,29 +40,47 @@ SUMMARY = "The conversation so far, in short:\n\n"
 
 def read_messages(items: Sequence[Item]) -> tuple[Message, ...]:
     """Raises :exc:`InvalidRequest` for what only the provider of an item could read."""
-    messages: list[Message] = []
+    turns: list[_Turn] = []
     for number, item in enumerate(items):
         for message in _read(item, f"input[{number}]"):
-            if messages and _continues(messages[-1], message):
-                last = messages[-1]
-                messages[-1] = replace(
-                    last,
-                    blocks=last.blocks + message.blocks,
-                    phase=message.phase or last.phase,
-                )
+            if not turns or not turns[-1].goes_on_with(message):
+                turns.append(_Turn(message))
             else:
-                messages.append(message)
-    return tuple(messages)
+                turns[-1].add(message)
+    return tuple(turn.message() for turn in turns)
 
 
-def _continues(last: Message, message: Message) -> bool:
-    """Whether two neighbours are of one turn: nothing but a call is followed by more of it."""
-    if last.role is not message.role or last.role not in (Role.ASSISTANT, Role.TOOL):
-        return False
-    if last.role is Role.TOOL or any(isinstance(block, Call) for block in message.blocks):
-        return True
-    said = any(isinstance(block, Text | Refusal) for block in last.blocks)
-    return not said or any(isinstance(block, Call) for block in last.blocks)
+class _Turn:
+    """Neighbours that become one message. Each is looked at once, however many there are."""
+
+    __slots__ = ("_blocks", "_calls", "_first", "_phase", "_says")
+
+    def __init__(self, first: Message) -> None:
+        self._first = first
+        self._blocks: list[Block] = []
+        self._phase = ""
+        self._says = False
+        self._calls = False
+        self.add(first)
+
+    def goes_on_with(self, message: Message) -> bool:
+        """Whether ``message`` is of this turn: nothing but a call is followed by more of it."""
+        role = self._first.role
+        if role is not message.role or role not in (Role.ASSISTANT, Role.TOOL):
+            return False
+        if role is Role.TOOL or any(isinstance(block, Call) for block in message.blocks):
+            return True
+        return not self._says or self._calls
+
+    def add(self, message: Message) -> None:
+        blocks = message.blocks
+        self._blocks += blocks
+        self._phase = message.phase or self._phase
+        self._says = self._says or any(isinstance(block, Text | Refusal) for block in blocks)
+        self._calls = self._calls or any(isinstance(block, Call) for block in blocks)
+
+    def message(self) -> Message:
+        return replace(self._first, blocks=tuple(self._blocks), phase=self._phase)
 
 
 def _read(item: Item, at: str) -> Iterator[Message]:

@@ -33,6 +33,18 @@ _OURS = frozenset(
         "type",
     }
 )
+# What a count reads; it refuses the rest.
+_COUNTED = frozenset(
+    {
+        "instructions",
+        "parallel_tool_calls",
+        "reasoning",
+        "text",
+        "tool_choice",
+        "tools",
+        "truncation",
+    }
+)
 _LEAST_OUTPUT = 16  # tokens; the API takes no lower limit
 # OpenAI's that do not think: they refuse to be asked for their thoughts.
 _THOUGHTLESS = re.compile(r"(?:chatgpt-|gpt-)(?:3\.5|4)")
@@ -56,6 +68,14 @@ def encode_request(call: ModelCall) -> bytes:
     elif "max_output_tokens" in call.body:
         members["max_output_tokens"] = call.body["max_output_tokens"]
     # The members hold JSON text already.
+    return msgspec.json.encode({name: msgspec.Raw(value) for name, value in members.items()})
+
+
+def encode_count(call: ModelCall) -> bytes:
+    """The body that asks how many tokens ``call``, which is in this dialect, has."""
+    members = {name: value for name, value in call.body.items() if name in _COUNTED}
+    members["model"] = msgspec.json.encode(call.model)
+    members["input"] = request_members.encoded("input", _input(call.body))
     return msgspec.json.encode({name: msgspec.Raw(value) for name, value in members.items()})
 
 

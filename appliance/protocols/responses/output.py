@@ -1,5 +1,6 @@
 """Output items while they are being said, and the response that they belong to."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from appliance.protocols.responses import seals
 from appliance.protocols.responses.items import PREFIXES, TOOL_CALL, Item, new_id
 from appliance.protocols.responses.request import ResponsesRequest
 
+_PADDED_TO = 32  # characters
 COMPLETED, INCOMPLETE, IN_PROGRESS = "completed", "incomplete", "in_progress"
 
 
@@ -157,6 +159,26 @@ class HostedItem(Said):
 
     def kept(self) -> Item | None:
         return self.value() if self.status == COMPLETED else None
+
+
+class CompactionItem(Said):
+    """What stands for the conversation before this response. ``item`` is whole."""
+
+    kind = "compaction"
+
+    def __init__(self, index: int, item: Item) -> None:
+        super().__init__(index)
+        self.id = item["id"]
+        self._item = item
+
+    def value(self) -> Item:
+        return self._item
+
+
+def padding(text: str) -> str:
+    """Hides from who sees only lengths how long ``text`` is."""
+    length = -len(text) % _PADDED_TO or _PADDED_TO
+    return secrets.token_urlsafe(length)[:length]
 
 
 def usage_object(usage: TokenUsage) -> Item:

@@ -7,6 +7,7 @@ from typing import Any
 
 from appliance.model.errors import InvalidRequest
 from appliance.protocols.json_body import parse_object
+from appliance.protocols.prompt_links import linked_size
 from appliance.protocols.request_members import encoded
 from appliance.protocols.responses import options
 from appliance.protocols.responses.fields import Members
@@ -14,6 +15,7 @@ from appliance.protocols.responses.forms import form_members
 from appliance.protocols.responses.items import Item, check_calls, input_items
 
 LONGEST_MODEL = 256  # characters
+MOST_ITEMS = 10_000  # of the input; each is a row on the disk, as many as a conversation holds
 _LONGEST_ID = 512
 _MOST_TOKENS = 10_000_000
 _SHORTEST_OUTPUT = 16  # tokens; as the specification has it
@@ -72,7 +74,7 @@ _NOT_IN_A_FRAME = ("stream", "stream_options", "background")
 
 # The base64 of a picture says nothing about its tokens; a document may cost what it is long.
 _PICTURE = re.compile(
-    rb'"(?:image_url|file_data)"\s*:\s*"(data:image\\?/[^",]*;base64,[^"]*)', re.IGNORECASE
+    rb'"(?:image_url|file_data)"\s*:\s*"(data:image\\?/[^",]{1,512}?;base64,[^"]*+)', re.IGNORECASE
 )
 _READ_BY_THE_MODEL = ("input", "instructions", "tools", "text", "prompt")
 _PICTURE_TOKENS = 1_600  # what providers charge at most for one in the usual detail
@@ -277,6 +279,10 @@ def _model(at: Members, *, needed: bool) -> str:
 
 def _input(at: Members, *, needed: bool) -> tuple[Item, ...]:
     raw = at.get("input")
+    if isinstance(raw, list) and len(raw) > MOST_ITEMS:
+        raise InvalidRequest.at(
+            "input", f"has {len(raw)} items; the limit is {MOST_ITEMS}", "continue a response"
+        )
     items = () if raw is None else input_items(raw, "input")
     if not items and needed:
         reason = "is missing" if raw is None else "must not be empty"
@@ -292,4 +298,4 @@ def prompt_size(members: Mapping[str, bytes]) -> int:
         pictures = _PICTURE.findall(said)
         size -= sum(map(len, pictures))
         size += len(pictures) * _PICTURE_TOKENS * _BYTES_A_TOKEN
-    return size
+    return size + linked_size(said)

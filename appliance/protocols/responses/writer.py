@@ -5,7 +5,6 @@ grow stays open; whatever comes of another kind closes a message or a thought,
 but not a call: the pieces of calls made at once may come mixed.
 """
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,11 +31,13 @@ from appliance.protocols.responses.output import (
     IN_PROGRESS,
     INCOMPLETE,
     CallItem,
+    CompactionItem,
     HostedItem,
     MessageItem,
     Part,
     ReasoningItem,
     Said,
+    padding,
     response_object,
 )
 from appliance.protocols.responses.request import ResponsesRequest
@@ -55,7 +56,6 @@ _TEXT_EVENTS = {
     "summary_text": ("response.reasoning_summary_text", "text"),
 }
 _TEXT_FRAME = b"event: response.output_text.delta\ndata: "
-_PADDED_TO = 32  # characters
 _encode = msgspec.json.Encoder().encode
 
 
@@ -164,6 +164,12 @@ class ResponseWriter:
                 events.append(event)
             else:
                 self._say(delta)
+        return self._written()
+
+    def compacted(self, item: Item) -> bytes:
+        """``item`` stands for what was said before; nothing of the answer came yet."""
+        self._add(said := CompactionItem(self._next_index(), item))
+        self._done(said)
         return self._written()
 
     def hosted_call(self, *, call_id: str, name: str, arguments: str) -> bytes:
@@ -423,11 +429,7 @@ class ResponseWriter:
         return self._is_silent or self._shows_logprobs or self._request.include_obfuscation
 
     def _padding(self, text: str) -> dict[str, str]:
-        """Hides from who sees only lengths how long the piece is."""
-        if not self._request.include_obfuscation:
-            return {}
-        length = -len(text) % _PADDED_TO or _PADDED_TO
-        return {"obfuscation": secrets.token_urlsafe(length)[:length]}
+        return {"obfuscation": padding(text)} if self._request.include_obfuscation else {}
 
     def _event(self, kind: str, **fields: object) -> None:
         if self._is_silent:

@@ -72,9 +72,11 @@ class _Look:
         if isinstance(value, list):
             return [self.value(each, depth=depth + 1, is_free=is_free) for each in value]
         if isinstance(value, dict):
+            # The source of Anthropic's documents of plain text: its data is what is read.
+            is_words = value.get("type") == "text"
             return {
                 key: each
-                if key in _NOT_TEXT and not is_free
+                if key in _NOT_TEXT and not is_free and not (is_words and key == "data")
                 else self.value(each, depth=depth + 1, is_free=is_free or key in _FREE)
                 for key, each in value.items()
             }

@@ -12,16 +12,20 @@ from appliance.model.callers import Caller
 from appliance.model.calls import Delta, Dialect, Finished
 from appliance.model.errors import ContextTooLong, InvalidRequest
 from appliance.model.session_keys import SessionKey
+from appliance.model.usage import TokenUsage
 from appliance.protocols.chat_request import ChatRequest
 from appliance.protocols.responses.items import TOOL_CALL, Item
+from appliance.protocols.responses.options import TOOL_CALLS
 from appliance.protocols.responses.request import ResponsesRequest, prompt_size
 from appliance.protocols.translation import read_prompt, write_body
 from appliance.providers.base import LARGEST_ANSWER
 from appliance.providers.errors import UpstreamFailed
 from appliance.services.model_calls import CallRequest, ModelCalls, OpenCall
-from appliance.services.responses.contexts import shorter, upstream_body
+from appliance.services.responses.compaction import Summary, on_the_way
+from appliance.services.responses.contexts import Continued, shorter, upstream_body
 from appliance.services.responses.runs import ResponseRun, ResponseSink, ResponsesTenant
 from appliance.services.turns.requests import ToolActivity, TurnRequest
+from appliance.services.turns.rounds import added
 from appliance.services.turns.turns import Turns
 
 Complete = Callable[[], Awaitable[None]]  # makes the response durable
@@ -45,15 +49,23 @@ class ModelAnswer:
         self._run = run
         self._sink = sink
         self._complete = complete
+        self._summary: Summary | None = None  # of what was before, made on the way
 
     async def give(self) -> None:
         """Ask and pass on the answer; the last of it is sent once it is kept.
 
-        With ``truncation: auto`` a conversation that the model finds too long is
-        sent again without its beginning. Raises what a model call raises.
+        A conversation that is longer than ``context_management`` allows is compacted
+        before anything is told. With ``truncation: auto`` one that the model finds
+        too long is sent again without its beginning. Raises what a model call
+        raises, be it the one for the summary.
         """
         run = self._run
         request, context = run.resolved, run.context
+        found = Continued(request=request, context=context)
+        compacted = await on_the_way(self._calls, self._tenant, self._caller, found)
+        if compacted is not None:
+            self._summary, request = compacted
+            context = ()
         ways: Iterator[tuple[ResponsesRequest, Sequence[Item]]] = iter(())
         if request.truncation == "auto":
             ways = shorter(request, context)
@@ -71,11 +83,13 @@ class ModelAnswer:
 
     async def _ask(self, request: ResponsesRequest, context: Sequence[Item]) -> OpenCall:
         body = await upstream_body(request, context)
+        # As it came it has no ids, which cost nothing and are half of a short message.
+        as_it_came = not context and request is self._run.asked.request
         asked = CallRequest(
             model=request.model,
             body=body,
             stream=self._run.is_streamed,
-            prompt_bytes=prompt_size(body),
+            prompt_bytes=request.prompt_bytes if as_it_came else prompt_size(body),
             output_limit=request.output_limit,
             kind="responses",
             dialect=Dialect.RESPONSES,
@@ -97,6 +111,8 @@ class ModelAnswer:
                     run.has_begun = True
                     await sink.begin(call)
                     events = run.writer.start(call.target.model)
+                    if self._summary is not None:
+                        events += run.writer.compacted(self._summary.item)
                 _check_size(call)
                 events += run.writer.deltas(deltas)
                 if events:
@@ -104,6 +120,8 @@ class ModelAnswer:
                     events = b""
 
     async def _collect(self, call: OpenCall) -> None:
+        if self._summary is not None and not self._run.writer.output:  # asked again, it is there
+            self._run.writer.compacted(self._summary.item)
         async with aclosing(call.reply.deltas()) as answer:
             async for deltas in answer:
                 _check_size(call)
@@ -112,6 +130,9 @@ class ModelAnswer:
     async def _finish(self, call: OpenCall) -> None:
         run = self._run
         usage = None if call.settlement is None else call.settlement.usage
+        if self._summary is not None:
+            usage = added(self._summary.usage, usage or TokenUsage())
+            call.cost_nano = _sum(self._summary.cost_nano, call.cost_nano)
         if run.is_streamed:
             rest = run.writer.end(usage) + run.writer.tail()
         else:
@@ -128,13 +149,52 @@ class AgentAnswer:
         self._sink = sink
         self._complete = complete
         self._model = run.resolved.model
-        self._waiting = b""  # told by tools, which cannot wait until it is sent
+        self._waiting = b""  # written and not sent
+        self._news = trio.Event()  # a tool told something, which cannot wait until it is sent
+        self._sending = trio.Lock()
+        self._broken: Exception | None = None  # why nothing can be sent any more
 
     async def give(
         self, turns: Turns, tenant: ResponsesTenant, caller: Caller, turn: TurnRequest
     ) -> None:
         """Raises what a turn raises."""
-        await turns.run(tenant, caller, turn, self)
+        run = self._run
+        if not run.is_streamed or TOOL_CALLS not in run.resolved.include:
+            await turns.run(tenant, caller, turn, self)
+            return
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_tools)
+            try:
+                await turns.run(tenant, caller, turn, self)
+            except Exception as error:  # noqa: BLE001 - raised again, but for the nursery's group
+                failure = error
+            async with self._sending:  # what is being sent leaves whole
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _tell_tools(self) -> None:
+        """Send what tools tell while nothing else is said."""
+        try:
+            while True:
+                await self._news.wait()
+                self._news = trio.Event()
+                await self._flush()
+        except Exception as error:  # noqa: BLE001 - for the turn, which ends with it
+            self._broken = error
+
+    async def _flush(self) -> None:
+        try:
+            self._sending.acquire_nowait()  # mostly nobody else sends, and there are many deltas
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
+            events, self._waiting = self._waiting, b""
+            if events:
+                await self._sink.send(events)
+        finally:
+            self._sending.release()
 
     async def begin(self, call: OpenCall) -> None:
         if self._run.is_streamed:
@@ -146,10 +206,10 @@ class AgentAnswer:
         if not self._run.is_streamed:
             self._run.writer.collect(deltas)
             return
-        events = self._waiting + self._run.writer.deltas(deltas)
-        self._waiting = b""
-        if events:
-            await self._sink.send(events)
+        if self._broken is not None:
+            raise self._broken
+        self._waiting += self._run.writer.deltas(deltas)
+        await self._flush()
 
     def tool(self, activity: ToolActivity) -> None:
         writer = self._run.writer
@@ -164,8 +224,9 @@ class AgentAnswer:
             )
         else:
             return
-        if self._run.is_streamed:
+        if self._run.is_streamed and events:
             self._waiting += events
+            self._news.set()
 
     async def finish(self, call: OpenCall, finished: Finished) -> None:
         writer = self._run.writer
@@ -247,6 +308,10 @@ async def _chat(run: ResponseRun) -> ChatRequest:
     if members.get("messages", b"[]") == b"[]":
         raise InvalidRequest.at("input", "nothing was said", "send a message")
     return ChatRequest.of(members)
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second
 
 
 def _check_size(call: OpenCall) -> None:

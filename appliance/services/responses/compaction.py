@@ -1,7 +1,8 @@
 """A conversation made short: a summary that a model wrote, sealed into one item."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
@@ -14,17 +15,23 @@ from appliance.protocols.responses import seals
 from appliance.protocols.responses.items import Item, compaction_item, input_item, new_id
 from appliance.protocols.responses.output import usage_object
 from appliance.protocols.responses.request import ResponsesRequest, prompt_size
-from appliance.protocols.translation import read_prompt, write_body
 from appliance.services.compaction import pieces
 from appliance.services.context_windows import context_window
-from appliance.services.model_calls import CallRequest, ModelCalls
-from appliance.services.responses.contexts import Continued, continued, upstream_body
+from appliance.services.model_calls import CallRequest, ModelCalls, OpenCall
+from appliance.services.responses.contexts import (
+    Continued,
+    continued,
+    last_step,
+    since_compaction,
+    upstream_body,
+)
 from appliance.services.responses.runs import ResponsesTenant
 from appliance.services.token_counts import TokenCounts
 from appliance.services.turns.requests import model_of
 from appliance.services.turns.rounds import added
 
 _BYTES_A_TOKEN = 4
+_MOST_PIECES = 100  # each is a call of the model
 _LONGEST_SUMMARY = 4_096  # tokens
 _PICTURE_TOKENS = 1_600
 _TASK = """\
@@ -35,8 +42,14 @@ was promised and what is open. Leave out courtesies and dead ends. Use the conve
 language, short paragraphs and no introduction."""
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    tokens: int
+    is_estimated: bool
+
+
 class Compaction:
-    """``is_model`` tells a provider's model from an agent."""
+    """``agent`` is whom a request is for, None for a model of a provider."""
 
     def __init__(
         self,
@@ -44,42 +57,59 @@ class Compaction:
         counts: TokenCounts,
         *,
         clock: Callable[[], datetime],
-        is_model: Callable[[str], bool],
     ) -> None:
         self._calls = calls
         self._counts = counts
         self._clock = clock
-        self._is_model = is_model
 
     async def count(
-        self, tenant: ResponsesTenant, caller: Caller, request: ResponsesRequest
-    ) -> int:
+        self,
+        tenant: ResponsesTenant,
+        caller: Caller,
+        request: ResponsesRequest,
+        *,
+        agent: str | None = None,
+    ) -> Count:
         """How many tokens a model would read for ``request``, with what it continues.
 
-        Counted by its provider if that can, else estimated. Raises what finding
-        the conversation raises, and :exc:`ModelUnknown`.
+        Counted by its provider if that can, else estimated; it counts as a
+        request. Raises what finding the conversation raises, :exc:`ModelUnknown`,
+        :exc:`ModelForbidden` and :exc:`RateLimited`.
         """
+        if request.model:
+            self._require(tenant, caller, request, agent)
+        tenant.meter.count_request()
         found = await continued(await tenant.responses(), request, now=self._clock())
         counted = None
-        if request.model and self._is_model(request.model):
+        if request.model and agent is None:
             counted = await self._counted(tenant, caller, found)
-        return counted if counted is not None else estimated_tokens(found)
+        if counted is not None:
+            return Count(counted, is_estimated=False)
+        return Count(estimated_tokens(found), is_estimated=True)
+
+    def _require(
+        self,
+        tenant: ResponsesTenant,
+        caller: Caller,
+        request: ResponsesRequest,
+        agent: str | None,
+    ) -> str:
+        """The model that is asked. Raises :exc:`ModelUnknown` and :exc:`ModelForbidden`."""
+        model = request.model if agent is None else model_of(tenant, agent)
+        self._calls.require(tenant, caller, model)
+        return model
 
     async def _counted(
         self, tenant: ResponsesTenant, caller: Caller, found: Continued
     ) -> int | None:
         body = await upstream_body(found.request, found.context)
-        try:
-            translated = write_body(Dialect.ANTHROPIC, read_prompt(Dialect.RESPONSES, body))
-        except InvalidRequest:
-            return None  # no provider that counts has a word for it
         asked = CallRequest(
             model=found.request.model,
-            body=translated,
+            body=body,
             stream=False,
             prompt_bytes=prompt_size(body),
             output_limit=None,
-            dialect=Dialect.ANTHROPIC,
+            dialect=Dialect.RESPONSES,
         )
         return await self._counts.count(tenant, caller, asked)
 
@@ -96,70 +126,132 @@ class Compaction:
         Raises what finding the conversation raises, what a model call raises,
         and :exc:`UpstreamFailed` if the model wrote nothing.
         """
+        model = self._require(tenant, caller, request, agent)
         found = await continued(await tenant.responses(), request, now=self._clock())
-        lines = [line for item in (*found.context, *found.request.input) if (line := spoken(item))]
-        if not lines:
-            raise InvalidRequest.at("input", "nothing was said that could be made shorter")
-        model = request.model if agent is None else model_of(tenant, agent)
-        window = context_window(tenant.config, model)
-        output = min(_LONGEST_SUMMARY, max(64, window // 4))
-        limit = max(512, (window - output) // 2 * _BYTES_A_TOKEN)
-        task = _TASK
-        if request.instructions:
-            task += f"\nAbove all: {request.instructions}"
-        summary, usage = "", TokenUsage()
-        for piece in pieces(lines, limit_bytes=limit):
-            before = f"What you wrote down so far:\n{summary}\n\n" if summary else ""
-            said = f"{before}The conversation:\n{piece}\n\nWrite down what is to be known of it."
-            summary, used = await self._ask(tenant, caller, model, task, said, output)
-            usage = added(usage, used)
+        items = since_compaction([*found.context, *found.request.input])
+        summary = await summarised(
+            self._calls, tenant, caller, model, items, wish=request.instructions or ""
+        )
         await tenant.meter.durable()
         return msgspec.json.encode(
             {
                 "id": new_id("resp"),
                 "object": "response.compaction",
                 "created_at": int(self._clock().timestamp()),
-                "output": [compaction_item(summary)],
-                "usage": usage_object(usage),
+                "output": [summary.item],
+                "usage": usage_object(summary.usage),
             }
         )
 
-    async def _ask(
-        self,
-        tenant: ResponsesTenant,
-        caller: Caller,
-        model: str,
-        task: str,
-        said: str,
-        output_limit: int,
-    ) -> tuple[str, TokenUsage]:
-        item = input_item({"role": "user", "content": said}, "input[0]")
-        body = {
-            "model": msgspec.json.encode(model),
-            "instructions": msgspec.json.encode(task),
-            "input": msgspec.json.encode([item]),
-        }
-        asked = CallRequest(
-            model=model,
-            body=body,
-            stream=True,
-            prompt_bytes=prompt_size(body),
-            output_limit=output_limit,
-            kind="compaction",
-            dialect=Dialect.RESPONSES,
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """``item`` stands for what was summarised; the rest is what it took."""
+
+    item: Item
+    usage: TokenUsage
+    cost_nano: int | None  # None: not known
+
+
+async def on_the_way(
+    calls: ModelCalls, tenant: ResponsesTenant, caller: Caller, found: Continued
+) -> tuple[Summary, ResponsesRequest] | None:
+    """The same conversation compacted, if it is longer than its request allows.
+
+    The summary stands for all of it, so that whoever goes on with it needs
+    nothing from before; what is to be answered now is said again behind it.
+    None where nothing is before that. Raises like :func:`summarised`.
+    """
+    threshold = found.request.compact_threshold
+    if threshold is None or estimated_tokens(found) <= threshold:
+        return None
+    items = since_compaction([*found.context, *found.request.input])
+    start = last_step(items)
+    if not start:
+        return None
+    said = [item for item in items if item.get("role") not in {"system", "developer"}]
+    summary = await summarised(calls, tenant, caller, found.request.model, said)
+    going_on = (*items[:start], summary.item, *items[start:])
+    return summary, replace(found.request, input=going_on)
+
+
+async def summarised(
+    calls: ModelCalls,
+    tenant: ResponsesTenant,
+    caller: Caller,
+    model: str,
+    items: Sequence[Item],
+    *,
+    wish: str = "",
+) -> Summary:
+    """Have ``model`` write down what is to be known of ``items``; each call is booked.
+
+    Raises :exc:`InvalidRequest` for what says nothing, or too much, what a model
+    call raises, and :exc:`UpstreamFailed` if the model wrote nothing.
+    """
+    lines = [line for item in items if (line := spoken(item))]
+    if not lines:
+        raise InvalidRequest.at("input", "nothing was said that could be made shorter")
+    window = context_window(tenant.config, model)
+    output = min(_LONGEST_SUMMARY, max(64, window // 4))
+    limit = max(512, (window - output) // 2 * _BYTES_A_TOKEN)
+    found = pieces(lines, limit_bytes=limit)
+    if len(found) > _MOST_PIECES:
+        raise InvalidRequest.at(
+            "input",
+            f"a summary would take {len(found)} calls of {model[:80]!r}, and may take "
+            f"{_MOST_PIECES}",
+            "begin anew, or have a model with a larger window make it shorter",
         )
-        text: list[str] = []
-        async with (
-            self._calls.open(tenant, caller, asked) as call,
-            aclosing(call.reply.deltas()) as answer,
-        ):
-            async for deltas in answer:
-                text += [delta.text for delta in deltas if isinstance(delta, TextDelta)]
-        summary = "".join(text).encode(errors="replace").decode().strip()
-        if not summary:
-            raise UpstreamFailed("the model wrote no summary of the conversation")
-        used = TokenUsage() if call.settlement is None else call.settlement.usage
-        return summary, used
+    task = f"{_TASK}\nAbove all: {wish}" if wish else _TASK
+    summary, usage, cost = "", TokenUsage(), 0
+    is_priced = True
+    for piece in found:
+        before = f"What you wrote down so far:\n{summary}\n\n" if summary else ""
+        said = f"{before}The conversation:\n{piece}\n\nWrite down what is to be known of it."
+        summary, call = await _ask(calls, tenant, caller, model, task, said, output)
+        if call.settlement is not None:
+            usage = added(usage, call.settlement.usage)
+            cost += call.settlement.cost_nano or 0
+            is_priced = is_priced and call.settlement.cost_nano is not None
+    return Summary(compaction_item(summary), usage, cost if is_priced else None)
+
+
+async def _ask(
+    calls: ModelCalls,
+    tenant: ResponsesTenant,
+    caller: Caller,
+    model: str,
+    task: str,
+    said: str,
+    output_limit: int,
+) -> tuple[str, OpenCall]:
+    item = input_item({"role": "user", "content": said}, "input[0]")
+    body = {
+        "model": msgspec.json.encode(model),
+        "instructions": msgspec.json.encode(task),
+        "input": msgspec.json.encode([item]),
+    }
+    asked = CallRequest(
+        model=model,
+        body=body,
+        stream=True,
+        prompt_bytes=prompt_size(body),
+        output_limit=output_limit,
+        kind="compaction",
+        dialect=Dialect.RESPONSES,
+    )
+    text: list[str] = []
+    async with (
+        calls.open(tenant, caller, asked) as call,
+        aclosing(call.reply.deltas()) as answer,
+    ):
+        async for deltas in answer:
+            text += [delta.text for delta in deltas if isinstance(delta, TextDelta)]
+    summary = "".join(text).encode(errors="replace").decode().strip()
+    if not summary:
+        raise UpstreamFailed("the model wrote no summary of the conversation")
+    return summary, call
 
 
 def spoken(item: Item) -> str:
@@ -186,7 +278,7 @@ def estimated_tokens(found: Continued) -> int:
     size = len((request.instructions or "").encode())
     size += len(msgspec.json.encode(request.tools)) if request.tools else 0
     pictures = 0
-    for item in (*found.context, *request.input):
+    for item in since_compaction([*found.context, *request.input]):
         size += len(spoken(item).encode(errors="replace"))
         content = item.get("content")
         if isinstance(content, list):

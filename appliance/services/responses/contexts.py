@@ -1,6 +1,6 @@
 """What a request continues: found, put before its own input, and made shorter where that helps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -8,6 +8,7 @@ import msgspec
 import trio
 
 from appliance.model.errors import InvalidRequest, NotFound
+from appliance.protocols.responses import seals
 from appliance.protocols.responses.items import Item
 from appliance.protocols.responses.request import ResponsesRequest
 from appliance.services.responses.runs import ChainMemory, PreviousResponseNotFound
@@ -91,8 +92,10 @@ async def _with_references(
         return request
     if len(references) > _MOST_REFERENCES:
         raise InvalidRequest.at("input", f"refers to more than {_MOST_REFERENCES} items")
-    await trio.lowlevel.checkpoint()
-    found = store.find_items(references, now=now)
+    if len(set(references)) < len(references):
+        # A reference is a few bytes, what it stands for may be megabytes.
+        raise InvalidRequest.at("input", "refers to an item twice", "refer to each item once")
+    found = await store.find_items(references, now=now)
     return request.with_references({name: _decode(text) for name, text in found.items()})
 
 
@@ -110,10 +113,70 @@ async def _decoded(items: Sequence[StoredItem]) -> list[Item]:
 
 
 async def upstream_body(request: ResponsesRequest, context: Sequence[Item]) -> dict[str, bytes]:
-    """The request as it goes out; of a long conversation it is written beside the loop."""
+    """The request as it goes out; of a long conversation it is written beside the loop.
+
+    What a compaction stands for is left out.
+    """
+    items = [*context, *request.input]
+    left = since_compaction(items)
+    if len(left) < len(items):
+        request, context = replace(request, input=tuple(left)), ()
     if len(context) < 100 and request.prompt_bytes <= _IN_LOOP:
         return request.upstream(context)
     return await trio.to_thread.run_sync(request.upstream, context)
+
+
+def since_compaction(items: Sequence[Item]) -> Sequence[Item]:
+    """The items without what the latest compaction of ours stands for.
+
+    What the system says stays, and a call whose result came later.
+    """
+    last = len(items) - 1
+    while last >= 0 and not _is_compaction(items[last]):
+        last -= 1
+    if last <= 0:
+        return items
+    rest = items[last:]
+    answered = {item["call_id"] for item in rest if item["type"] == "function_call_output"}
+    kept = [
+        item
+        for item in items[:last]
+        if _is_system(item) or (item["type"] == "function_call" and item["call_id"] in answered)
+    ]
+    return [*kept, *rest]
+
+
+def last_step(items: Sequence[Item]) -> int:
+    """Where what a model answers to begins: the user's last words, or results and their calls.
+
+    0 if nothing but what the system says is before that.
+    """
+    start = _back(items, len(items), _is_said_to_model)
+    if any(item["type"] == "function_call_output" for item in items[start:]):
+        start = _back(items, start, lambda item: not _is_said_to_model(item))
+    return start if any(not _is_system(item) for item in items[:start]) else 0
+
+
+def _back(items: Sequence[Item], end: int, is_one: Callable[[Item], bool]) -> int:
+    while end > 0 and is_one(items[end - 1]):
+        end -= 1
+    return end
+
+
+def _is_said_to_model(item: Item) -> bool:
+    is_message = item["type"] == "message" and item.get("role") != "assistant"
+    return is_message or item["type"] == "function_call_output"
+
+
+def _is_system(item: Item) -> bool:
+    return item["type"] == "message" and item.get("role") in {"system", "developer"}
+
+
+def _is_compaction(item: Item) -> bool:
+    """Of ours: what a provider made opaque, only it can read."""
+    return item["type"] == "compaction" and (
+        seals.summary_of(item["encrypted_content"]) is not None
+    )
 
 
 def shorter(
@@ -124,7 +187,7 @@ def shorter(
     Half of the bytes go each time. What the system says and the last item stay,
     and no result of a call without its call.
     """
-    items = [*context, *request.input]
+    items = list(since_compaction([*context, *request.input]))
     for _ in range(_MOST_CUTS):
         left = _halved(items)
         if len(left) == len(items):
@@ -166,7 +229,6 @@ def _fixed(items: Sequence[Item]) -> set[int]:
         answered.add(items[last]["call_id"])
         last -= 1
     for number, item in enumerate(items):
-        is_system = item["type"] == "message" and item.get("role") in {"system", "developer"}
-        if is_system or (item["type"] == "function_call" and item["call_id"] in answered):
+        if _is_system(item) or (item["type"] == "function_call" and item["call_id"] in answered):
             fixed.add(number)
     return fixed

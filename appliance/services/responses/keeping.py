@@ -8,6 +8,7 @@ import msgspec
 
 from appliance.config.schema import GatewayConfig
 from appliance.model.errors import ApplianceError
+from appliance.services.responses.contexts import since_compaction
 from appliance.services.responses.runs import ResponseRun, ResponsesTenant, stored
 from appliance.storage.response_rows import NewResponse, ResponseStatus
 from appliance.storage.response_threads import Limits
@@ -70,7 +71,8 @@ class Keeper:
         elif asked.request.store:
             self._add()
         elif asked.memory is not None:
-            asked.memory.keep(run.id, [*run.context, *run.resolved.input, *run.writer.context])
+            items = [*run.context, *run.resolved.input, *run.writer.context]
+            asked.memory.keep(run.id, since_compaction(items))
         run.is_kept = True
         if asked.request.store:
             if run.session and asked.request.conversation is not None:

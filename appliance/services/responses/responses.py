@@ -15,7 +15,6 @@ from appliance.protocols.responses.writer import ResponseWriter
 from appliance.services.model_calls import ModelCalls, OpenCall
 from appliance.services.responses.answering import AgentAnswer, ModelAnswer, turn_of
 from appliance.services.responses.book import LiveResponse
-from appliance.services.responses.compaction import estimated_tokens
 from appliance.services.responses.contexts import continued, no_response
 from appliance.services.responses.keeping import Keeper
 from appliance.services.responses.runs import (
@@ -26,6 +25,7 @@ from appliance.services.responses.runs import (
     ResponseSink,
     ResponsesTenant,
 )
+from appliance.services.turns.requests import model_of
 from appliance.services.turns.turns import Turns
 from appliance.storage.response_rows import ItemPage, PageOf, StoredResponse
 from appliance.storage.responses import ResponseStore
@@ -73,6 +73,7 @@ class Responses:
         :exc:`InvalidRequest`, :exc:`QuotaExceeded`, ``DiskFull`` and what a model
         call or a turn raises; ``run.failure`` says it to a stream that has begun.
         """
+        self._require_model(tenant, caller, run.asked)
         store = await tenant.responses()
         keeper = Keeper(tenant, store, run, clock=self._clock)
         try:
@@ -89,6 +90,7 @@ class Responses:
         It is on disk then. Raises like :meth:`answer` for what can be told
         before the model is asked, and :exc:`TooManyRuns`.
         """
+        self._require_model(tenant, caller, run.asked)
         book = tenant.state.responses
         book.require_room(tenant.config.defaults.responses.max_background)
         store = await tenant.responses()
@@ -111,17 +113,27 @@ class Responses:
         await store.durable()
         return body
 
+    def _require_model(self, tenant: ResponsesTenant, caller: Caller, asked: Asked) -> None:
+        """What nobody could answer is told at once, and nothing is kept of it.
+
+        Raises :exc:`ModelUnknown`, of an agent too, :exc:`ModelForbidden` and
+        :exc:`InvalidRequest`.
+        """
+        model = asked.request.model
+        if asked.agent is not None:
+            model = model_of(tenant, asked.agent)
+            if asked.request.compact_threshold is not None:
+                raise InvalidRequest.at(
+                    "context_management",
+                    "an agent keeps its own session short",
+                    "leave it out, or name a model",
+                )
+        self._calls.require(tenant, caller, model)
+
     async def _prepare(self, store: ResponseStore, run: ResponseRun) -> str:
         """Find what the request continues; return the session of the agent that answered that."""
         asked = run.asked
         found = await continued(store, asked.request, now=self._clock(), memory=asked.memory)
-        threshold = asked.request.compact_threshold
-        if threshold is not None and (tokens := estimated_tokens(found)) > threshold:
-            raise InvalidRequest.at(
-                "context_management",
-                f"the conversation has about {tokens} tokens and is not compacted on the way",
-                "compact it with POST /v1/responses/compact",
-            )
         run.request, run.context = found.request, found.context
         return found.session
 

@@ -80,26 +80,27 @@ def check_results(before: Sequence[Mapping[str, object]], said: Sequence[Message
 
     ``before`` is the conversation so far. Raises :exc:`InvalidRequest`.
     """
-    waiting: list[str] = []
-    for message in (*before, *said):
-        is_new = any(message is each for each in said)
+    waiting: dict[str, None] = {}
+    answers = any(m.get("role") == "tool" for m in said)
+    for number, message in enumerate((*before, *said)):
+        is_new = number >= len(before)
         role = message.get("role")
         if role == "tool":
             call = message.get("tool_call_id")
-            if call in waiting:
-                waiting.remove(str(call))
+            if isinstance(call, str) and call in waiting:
+                del waiting[call]
             elif is_new:
                 raise InvalidRequest.at(
                     "messages", f"no call waits for the result of {str(call)[:64]!r}"
                 )
             continue
-        if is_new and waiting and any(m.get("role") == "tool" for m in said):
+        if is_new and waiting and answers:
             break
-        waiting = call_ids(dict(message)) if role == "assistant" else []
-    if waiting and any(m.get("role") == "tool" for m in said):
+        waiting = dict.fromkeys(call_ids(dict(message)) if role == "assistant" else ())
+    if waiting and answers:
         raise InvalidRequest.at(
             "messages",
-            f"the call {waiting[0][:64]!r} has no result",
+            f"the call {next(iter(waiting))[:64]!r} has no result",
             "answer every call, if only with an empty text",
         )
 

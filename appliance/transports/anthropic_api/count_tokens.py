@@ -1,4 +1,4 @@
-"""``POST /v1/messages/count_tokens``: the tokens of a prompt. It costs nothing."""
+"""``POST /v1/messages/count_tokens``: the tokens of a prompt. It costs nothing but a request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ class CountHandler:
         )
         request = await off_the_loop(body, parse)
         runtime = await exchange.wake()
+        runtime.meter.count_request()
         counted = None
         # What an agent adds to a prompt is known when it takes its turn.
         if agent_of(request.model) is None:

@@ -70,5 +70,6 @@ ROUTES = (
         handler=delete,
         scope=Scope.MANAGE,
         status=204,
+        failures=(422,),
     ),
 )

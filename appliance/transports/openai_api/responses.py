@@ -24,10 +24,12 @@ from appliance.transports.bodies import ClientGone, off_the_loop
 from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.problems import find_expected
 from appliance.transports.raw.agents import AGENT_HEADER, SESSION_HEADER, agent_of
+from appliance.transports.raw.call_headers import advised
 from appliance.transports.raw.exchange import Exchange
 from appliance.transports.raw.failures import Failure
 
 PATH = "/v1/responses"
+ESTIMATED = ((b"x-openclaw-estimated", b"true"),)
 _FORM = b"application/x-www-form-urlencoded"
 _LONGEST_QUERY = 4096  # bytes
 _MOST_PARAMETERS = 50
@@ -74,7 +76,8 @@ class ResponsesHandler:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: it is told in the words of this stream
             exchange.door.count_refusal(error)
-            await exchange.answer.fail(failure_in(run, error, exchange.answer.request_id))
+            failure = failure_in(run, error, exchange.answer.request_id)
+            await exchange.answer.fail(advised(failure, error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +107,13 @@ class InputTokensHandler:
         caller = exchange.admit(Scope.CHAT, Scope.READ)
         request = await _read(exchange, ResponsesRequest.of_count)
         runtime = await exchange.wake()
-        count = partial(self.compaction.count, runtime, caller, request)
-        tokens = await exchange.perform(count)
-        counted = {"object": "response.input_tokens", "input_tokens": tokens}
-        await exchange.answer.whole(msgspec.json.encode(counted))
+        agent = asked_of(exchange, request).agent
+        count = partial(self.compaction.count, runtime, caller, request, agent=agent)
+        counted = await exchange.perform(count)
+        told = {"object": "response.input_tokens", "input_tokens": counted.tokens}
+        await exchange.answer.whole(
+            msgspec.json.encode(told), headers=ESTIMATED if counted.is_estimated else ()
+        )
 
 
 async def follow(exchange: Exchange, responses: Responses, response_id: str, *, after: int) -> None:
@@ -233,13 +239,16 @@ async def read_members(exchange: Exchange) -> dict[str, bytes]:
 
 
 async def _read(exchange: Exchange, read: Callable[[dict[str, bytes]], T]) -> T:
-    return read(await read_members(exchange))
+    body = await exchange.read()
+    limit = exchange.door.config.server.max_body_bytes
+    return await off_the_loop(body, lambda: read(parse_object(body, limit_bytes=limit)))
 
 
 def _parsed(exchange: Exchange, body: bytes) -> ResponsesRequest:
     limit = exchange.door.config.server.max_body_bytes
     kind = (exchange.header(b"content-type") or b"").partition(b";")[0].strip().lower()
-    if kind == _FORM:
+    # A form never begins like that; curl calls everything a form unless told otherwise.
+    if kind == _FORM and not body.lstrip().startswith(b"{"):
         return ResponsesRequest.parse_form(body, limit_bytes=limit)
     return ResponsesRequest.parse(body, limit_bytes=limit)
 

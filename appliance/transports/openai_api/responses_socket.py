@@ -6,8 +6,9 @@ as long as the connection lasts.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -33,9 +34,10 @@ from appliance.services.responses.runs import Asked, ChainMemory, ResponseRun
 from appliance.tenants.jobs import Revoked
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.bodies import off_the_loop
-from appliance.transports.callers import read_headers
+from appliance.transports.callers import ACCEPTED_AT, Presented, read_headers
 from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.openai_api.responses import PATH, agent_named, failure_in, session_named
+from appliance.transports.raw.door import Noted
 from appliance.transports.raw.failures import Failure
 from appliance.transports.websocket.socket import (
     BinaryRefused,
@@ -45,6 +47,7 @@ from appliance.transports.websocket.socket import (
     SocketClosed,
     open_socket,
 )
+from appliance.transports.websocket.throttle import LoginThrottle
 from appliance.transports.websocket.upgrade import Upgrade
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,8 @@ log = logging.getLogger(__name__)
 LONGEST = 3600.0  # seconds
 _MOST_BUFFERED = 1024 * 1024  # bytes that wait for a slow reader
 _POLL = 0.05  # seconds between two looks at how far it has come
+_SWITCHED = 101  # the status of a connection that became a WebSocket
+_FRAME = "WS"  # stands for the method of what is asked on one
 _LIMIT_REACHED = "websocket_connection_limit_reached"
 
 T = TypeVar("T")
@@ -72,7 +77,11 @@ class SocketDoor(Protocol):
     @property
     def config(self) -> GatewayConfig: ...
     def admit_upgrade(self, scope: dict[str, Any], *, path: str) -> Upgrade: ...
+    def client_ip(self, scope: dict[str, Any], presented: Presented) -> str: ...
     def count_refusal(self, error: Exception) -> None: ...
+    def note(
+        self, scope: Mapping[str, Any], caller: Caller | None, answer: Noted, *, route: str
+    ) -> None: ...
 
 
 class Tenants(Protocol):
@@ -93,6 +102,7 @@ class ResponsesSocket:
         self._open: dict[str, int] = {}  # by tenant
         self._sessions: set[_Session] = set()
         self._closing = False
+        self._throttle = LoginThrottle(clock=trio.current_time)
 
     def __len__(self) -> int:
         """Connections that are open."""
@@ -106,12 +116,19 @@ class ResponsesSocket:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
+        asked = {"method": "GET", "path": scope["path"], ACCEPTED_AT: scope[ACCEPTED_AT]}
         try:
             upgrade, caller = self._admit(scope)
         except ApplianceError as error:
+            presented = read_headers(scope["headers"])
+            error = self._throttled(error, scope, presented)
             self._door.count_refusal(error)
-            await _refuse(send, failure_of(error, read_headers(scope["headers"]).request_id))
+            failure = failure_of(error, presented.request_id)
+            noted = _Noted(presented.request_id, failure.status, len(failure.body))
+            self._door.note(asked, None, noted, route=PATH)
+            await _refuse(send, failure)
             return
+        self._door.note(asked, caller, _Noted(caller.request_id, _SWITCHED), route=PATH)
         tenant = caller.require_tenant()
         self._open[tenant] = self._open.get(tenant, 0) + 1
         named = _Named.of(scope)  # the server empties the scope of an idle connection
@@ -152,6 +169,22 @@ class ResponsesSocket:
             )
         return upgrade, caller
 
+    def _throttled(
+        self, error: ApplianceError, scope: dict[str, Any], presented: Presented
+    ) -> ApplianceError:
+        """``error``, or that there were too many wrong tokens from there."""
+        if not isinstance(error, TokenRejected):
+            return error
+        limits = self._door.config.server.websocket
+        wait = self._throttle.note_failure(
+            self._door.client_ip(scope, presented),
+            most=limits.login_failures_per_minute,
+            lockout=limits.login_lockout or 0,
+        )
+        if wait is None:
+            return error
+        return RateLimited("too many wrong tokens came from this address", retry_after=wait)
+
     async def _serve(self, session: "_Session", tenant: str, caller: Caller) -> Goodbye:
         try:
             return await self._tenants.perform(tenant, session.live, caller=caller)
@@ -166,6 +199,15 @@ class ResponsesSocket:
             # The transport's edge: the server below would drop it without a word.
             log.exception("a connection failed")
             return Goodbye(1011, "something broke on our side")
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """What is noted of an upgrade or of a frame; satisfies ``raw.door.Noted``."""
+
+    request_id: str
+    status: int
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +234,7 @@ class _Session:
     named: _Named
     memory: ChainMemory = field(default_factory=ChainMemory)
     is_busy: bool = False
+    sent_bytes: int = 0
     listening: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     async def live(self, tenant: TenantRuntime) -> Goodbye:
@@ -214,6 +257,8 @@ class _Session:
 
     async def _listen(self, tenant: TenantRuntime, nursery: trio.Nursery) -> Goodbye:
         while True:
+            if not await self._is_read():
+                return Goodbye(1008, "the events are not read")
             try:
                 frame = await self.socket.receive()
             except SocketClosed as closed:
@@ -231,18 +276,24 @@ class _Session:
 
     async def _answer(self, tenant: TenantRuntime, frame: bytes, nursery: trio.Nursery) -> None:
         caller = replace(self.caller, request_id=new_id("req"))
+        asked = {"method": _FRAME, "path": PATH, ACCEPTED_AT: perf_counter()}
+        sent = self.sent_bytes
+        status = 0  # as over HTTP: nothing was answered
         run: ResponseRun | None = None
         try:
             run = self.responses.begin(await self._read(tenant, frame))
             await self.responses.answer(tenant, caller, run, _FrameSink(self, run))
+            status = 200
         except Goodbye:
             self.socket.abort()
             nursery.cancel_scope.cancel()
         except Exception as error:  # noqa: BLE001 - the edge: whoever asked is told
             self.door.count_refusal(error)
-            await self._tell_failure(run, error, caller)
+            status = self._tell_failure(run, error, caller)
         finally:
             self.is_busy = False
+            noted = _Noted(caller.request_id, status, self.sent_bytes - sent)
+            self.door.note(asked, caller, noted, route=PATH)
 
     async def _read(self, tenant: TenantRuntime, frame: bytes) -> Asked:
         limit = self.door.config.server.max_body_bytes
@@ -259,37 +310,54 @@ class _Session:
         )
         return Asked(request=request, agent=agent, session=session, memory=self.memory)
 
-    async def _tell_failure(
-        self, run: ResponseRun | None, error: Exception, caller: Caller
-    ) -> None:
-        if run is None:
-            self.tell(failure_of(error, caller.request_id))
-        elif run.has_begun:
+    def _tell_failure(self, run: ResponseRun | None, error: Exception, caller: Caller) -> int:
+        """Return its status; 200 where events were told before."""
+        if run is not None and run.has_begun:
             if not run.failure:
                 failure_in(run, error, caller.request_id)  # writes the events
-            for _, event in run.take_events():
-                self.socket.send(event)
+            self._send_events(run)
+            return 200
+        if run is None:
+            failure = failure_of(error, caller.request_id)
         else:
             run.events.clear()
-            self.tell(failure_in(run, error, caller.request_id))
+            failure = failure_in(run, error, caller.request_id)
+        self.tell(failure)
+        return failure.status
+
+    def _send_events(self, run: ResponseRun) -> None:
+        for _, event in run.take_events():
+            self._send(event)
+
+    def _send(self, text: bytes) -> None:
+        self.socket.send(text)
+        self.sent_bytes += len(text)
 
     def tell(self, failure: Failure) -> None:
         """Send a failure that belongs to no response."""
         self._send_error(failure.status, msgspec.json.decode(failure.body)["error"])
 
     def _send_error(self, status: int, error: object) -> None:
-        self.socket.send(msgspec.json.encode({"type": "error", "status": status, "error": error}))
+        self._send(msgspec.json.encode({"type": "error", "status": status, "error": error}))
 
     async def send(self, run: ResponseRun) -> None:
         """Send the events that were written; raises :exc:`Goodbye` for who does not read them."""
-        for _, event in run.take_events():
-            self.socket.send(event)
+        self._send_events(run)
         await trio.lowlevel.checkpoint()
+        if not await self._is_read():
+            raise Goodbye(1008, "the events are not read")
+
+    async def _is_read(self) -> bool:
+        """Wait until the client has read most of what was sent; False: it takes too long.
+
+        Whoever only sends is not listened to either: each frame has an answer that waits.
+        """
         patience = trio.current_time() + self.door.config.server.body_timeout
         while self.socket.buffered > _MOST_BUFFERED:
             if trio.current_time() > patience:
-                raise Goodbye(1008, "the events are not read")
+                return False
             await trio.sleep(_POLL)
+        return True
 
 
 class _FrameSink:

@@ -17,6 +17,7 @@ from appliance.transports.raw.exchange import Exchange
 SESSION_HEADER = b"x-openclaw-session-key"
 AGENT_HEADER = b"x-openclaw-agent-id"
 AGENT_MODEL = "openclaw"
+MOST_MESSAGES = 10_000  # of one request; a turn looks at each
 
 
 def agent_of(model: str) -> str | None:
@@ -62,7 +63,12 @@ def turn_of(exchange: Exchange, agent: str, request: ChatRequest) -> TurnRequest
         # without a name for it, nothing is remembered for the next request.
         key = SessionKey(tenant, agent, f"openai:{secrets.token_hex(12)}")
         keeps = False
-    return TurnRequest(key, request, request.messages(), keeps_history=keeps)
+    messages = request.messages()
+    if len(messages) > MOST_MESSAGES:
+        raise InvalidRequest.at(
+            "messages", f"are {len(messages)}, at most {MOST_MESSAGES}", "compact the conversation"
+        )
+    return TurnRequest(key, request, messages, keeps_history=keeps)
 
 
 def _utf8(value: bytes) -> str:

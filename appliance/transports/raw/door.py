@@ -1,6 +1,6 @@
 """What the raw routes share: who is calling, and what is noted when they leave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -17,7 +17,6 @@ from appliance.transports.callers import (
     require_route_tenant,
 )
 from appliance.transports.problems import find_expected
-from appliance.transports.raw.answers import Answer
 from appliance.transports.websocket.upgrade import Upgrade, read_upgrade
 
 
@@ -30,6 +29,17 @@ class RequestMetrics(Protocol):
         self, *, route: str, method: str, status: int, seconds: float, tenant: str | None
     ) -> None: ...
     def refused(self, code: str) -> None: ...
+
+
+class Noted(Protocol):
+    """What is noted of an answer."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def sent_bytes(self) -> int: ...
 
 
 class RawDoor:
@@ -79,6 +89,9 @@ class RawDoor:
             paths=frozenset({path}),
         )
 
+    def client_ip(self, scope: dict[str, Any], presented: Presented) -> str:
+        return self._current_peers().client_ip(scope, presented)
+
     def count_refusal(self, error: Exception) -> None:
         """Count a failure that was foreseen."""
         expected = find_expected(error)
@@ -86,7 +99,7 @@ class RawDoor:
             self._metrics.refused(expected.code)
 
     def note(
-        self, scope: dict[str, Any], caller: Caller | None, answer: Answer, *, route: str
+        self, scope: Mapping[str, Any], caller: Caller | None, answer: Noted, *, route: str
     ) -> None:
         """Count and log one finished request to ``route``, a path without anybody's names in it."""
         seconds = perf_counter() - scope[ACCEPTED_AT]

@@ -9,7 +9,7 @@ import pytest
 from appliance.model.calls import Dialect, ModelCall
 from appliance.protocols.responses import seals
 from appliance.protocols.responses.items import compaction_item
-from appliance.protocols.responses.outgoing import encode_request
+from appliance.protocols.responses.outgoing import encode_count, encode_request
 from tests.protocols.prompting import body
 
 
@@ -179,3 +179,21 @@ def test_a_call_keeps_its_members_as_they_came() -> None:
 
     assert b'"top_p":' + number in encode_request(asked)
     assert encode_request(replace(asked, stream=False)) == encode_request(asked)
+
+
+def test_only_what_is_read_is_counted() -> None:
+    members = {
+        "input": b'[{"role":"user","content":"hi","id":"msg_1"}]',
+        "instructions": b'"be brief"',
+        "tools": b"[]",
+        "temperature": b"0.5",
+        "max_output_tokens": b"50",
+        "metadata": b"{}",
+        "store": b"true",
+    }
+    asked = ModelCall(model="m", body=members, stream=False, dialect=Dialect.RESPONSES)
+
+    body = msgspec.json.decode(encode_count(asked))
+
+    assert set(body) == {"model", "input", "instructions", "tools"}
+    assert "id" not in body["input"][0]

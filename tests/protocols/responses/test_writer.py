@@ -21,7 +21,7 @@ from appliance.model.calls import (
 )
 from appliance.model.usage import TokenUsage
 from appliance.protocols.responses.answers import ResponseAnswer, StreamReader
-from appliance.protocols.responses.items import input_items
+from appliance.protocols.responses.items import compaction_item, input_items
 from appliance.protocols.responses.request import ResponsesRequest
 from appliance.protocols.responses.writer import Observe, ResponseWriter
 from tests.protocols.responses import lifecycle
@@ -436,3 +436,18 @@ def _without_ids(response: dict[str, Any]) -> dict[str, Any]:
     made = {"id": None, "call_id": None}
     output = [{**item, **made} for item in response["output"]]
     return {**response, "output": output}
+
+
+def test_a_compaction_comes_first_and_whole() -> None:
+    item = compaction_item("they met")
+    to = writer()
+    stream = to.start("m") + to.compacted(item) + to.deltas([TextDelta("so"), STOP])
+    stream += to.end(None) + to.tail()
+
+    events = lifecycle.parse(stream)
+
+    assert kinds(events)[2:4] == ["output_item.added", "output_item.done"]
+    assert events[2]["item"] == events[3]["item"] == item
+    assert [each["type"] for each in events[-1]["response"]["output"]] == ["compaction", "message"]
+    assert to.context[0] == item
+    assert input_items([item], "input") == (item,)

@@ -1,15 +1,24 @@
 """Which session an agent's response belongs to, and what its agent is told."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
+from appliance.model.calls import Finished, FinishReason, TextDelta
+from appliance.model.errors import InvalidRequest
 from appliance.model.session_keys import SessionKey
+from appliance.model.usage import TokenUsage
 from appliance.protocols.responses.writer import ResponseWriter
-from appliance.services.responses.answering import turn_of, without_paused
+from appliance.services.responses.answering import AgentAnswer, turn_of, without_paused
 from appliance.services.responses.runs import Asked, ResponseRun
+from appliance.services.turns.requests import ToolActivity
+from appliance.services.turns.turns import Turns
 from tests.books import NOON
-from tests.services.responding import request
+from tests.fakes.cancelling import each_cancellation
+from tests.fakes.tenants import CALLER
+from tests.services.responding import ClientLeft, FakeSink, request
 
 
 class _Tenant:
@@ -74,3 +83,88 @@ def test_what_a_waiting_turn_did_itself_is_left_to_it() -> None:
         user, own, answer, user, call, result,
     ]  # fmt: skip
     assert without_paused([user, own, answer]) == [user, own, answer]
+
+
+class ToolTurns:
+    """A turn in which a tool runs until ``go_on``; stands in for ``Turns``."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.go_on = trio.Event()
+        self.error = error
+
+    async def run(self, tenant: object, caller: object, turn: object, sink: AgentAnswer) -> None:
+        await sink.begin(NO_CALL)
+        await sink.deltas([TextDelta("let me see")])
+        sink.tool(ToolActivity(phase="start", call_id="c1", name="exec", arguments={}))
+        await self.go_on.wait()
+        sink.tool(ToolActivity(phase="result", call_id="c1", name="exec", text="done"))
+        if self.error is not None:
+            raise self.error
+        await sink.deltas([TextDelta("so")])
+        await sink.finish(NO_CALL, Finished(FinishReason.STOP, TokenUsage(input=1)))
+
+
+NO_CALL: Any = None
+SHOWS: dict[str, Any] = {"stream": True, "include": ["openclaw:tool_calls"]}
+
+
+async def kept() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def give(answer: AgentAnswer, turns: ToolTurns) -> None:
+    await answer.give(cast("Turns", turns), NO_CALL, CALLER, NO_CALL)
+
+
+async def test_what_a_tool_does_is_told_while_it_does_it(nursery: trio.Nursery) -> None:
+    sink, turns = FakeSink(), ToolTurns()
+    nursery.start_soon(give, AgentAnswer(run(**SHOWS), sink, kept), turns)
+    await wait_all_tasks_blocked()
+
+    assert sink.events[-1]["item"]["name"] == "exec"
+
+    turns.go_on.set()
+    await wait_all_tasks_blocked()
+    numbers = [event["sequence_number"] for event in sink.events]
+    assert numbers == list(range(len(numbers)))
+    assert sink.events[-1]["type"] == "response.completed"
+
+
+@pytest.mark.parametrize("more", [SHOWS, {}])
+async def test_a_turn_fails_as_it_does(more: dict[str, Any]) -> None:
+    turns = ToolTurns(InvalidRequest("no"))
+    turns.go_on.set()
+
+    with pytest.raises(InvalidRequest):
+        await give(AgentAnswer(run(**more), FakeSink(), kept), turns)
+
+
+class Leaving(FakeSink):
+    """Its client leaves when a tool begins."""
+
+    async def send(self, events: bytes) -> None:
+        await super().send(events)
+        if b"exec" in events:
+            raise ClientLeft
+
+
+async def test_a_client_that_is_gone_ends_the_turn(nursery: trio.Nursery) -> None:
+    turns = ToolTurns()
+
+    async def leave() -> None:
+        with pytest.raises(ClientLeft):
+            await give(AgentAnswer(run(**SHOWS), Leaving(), kept), turns)
+
+    nursery.start_soon(leave)
+    await wait_all_tasks_blocked()
+    turns.go_on.set()
+
+
+async def test_showing_tools_cancelled_anywhere_ends() -> None:
+    async def work() -> None:
+        turns = ToolTurns()
+        turns.go_on.set()
+        await give(AgentAnswer(run(**SHOWS), FakeSink(), kept), turns)
+
+    async for _ in each_cancellation(work):
+        pass

@@ -9,7 +9,7 @@ import pytest
 from appliance.model.errors import InvalidRequest, ModelUnknown, UpstreamFailed
 from appliance.protocols.responses import seals
 from appliance.protocols.responses.request import ResponsesRequest
-from appliance.services.responses.compaction import Compaction, spoken
+from appliance.services.responses.compaction import Compaction, Count, spoken
 from appliance.services.token_counts import TokenCounts
 from tests.fakes.cancelling import each_cancellation
 from tests.fakes.providers import FakeReply
@@ -29,7 +29,6 @@ def service(house: House) -> Compaction:
         house.exchange.calls,
         TokenCounts(house.exchange.router, lambda: house.exchange.providers),
         clock=house.clock,
-        is_model=lambda model: model != "openclaw",
     )
 
 
@@ -98,11 +97,15 @@ async def test_tokens_are_estimated_where_nobody_counts(tmp_path: Path, model: s
         members = {name: msgspec.json.encode(value) for name, value in body.items()}
         asked_for = ResponsesRequest.of_count(members)
 
-        tokens = await service(house).count(house.tenant, CALLER, asked_for)
+        agent = "main" if model == "openclaw" else None
+        counted = await service(house).count(house.tenant, CALLER, asked_for, agent=agent)
 
-        assert tokens == 100 + 50 + 6  # "user: " is four bytes and more; "assistant: Hello there"
+        # "user: " is four bytes and more; "assistant: Hello there"
+        assert counted == Count(100 + 50 + 6, is_estimated=True)
         with pytest.raises(ModelUnknown):
             await service(house).count(house.tenant, CALLER, request(model="nosuch/model"))
+        with pytest.raises(ModelUnknown):
+            await service(house).count(house.tenant, CALLER, request(), agent="nosuch")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model.errors import InvalidRequest, NotFound
-from appliance.protocols.responses.items import check_calls
-from appliance.services.responses.contexts import continued, shorter
+from appliance.protocols.responses.items import check_calls, compaction_item
+from appliance.services.responses.contexts import (
+    continued,
+    last_step,
+    shorter,
+    since_compaction,
+    upstream_body,
+)
 from appliance.services.responses.runs import PreviousResponseNotFound
 from tests.services.responding import Endless, open_house, request
 
@@ -24,6 +31,10 @@ def call(name: str) -> dict[str, Any]:
 
 def result(name: str) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": name, "output": "x" * 50}
+
+
+def msg(text: str, role: str = "user") -> dict[str, Any]:
+    return {"type": "message", **said(text, role)}
 
 
 async def test_a_reference_may_name_any_stored_item(tmp_path: Path) -> None:
@@ -113,3 +124,56 @@ def test_no_result_is_left_without_its_call(items: list[dict[str, Any]]) -> None
         check_calls(shortened.input)
         systems = [item for item in asked.input if item.get("role") == "system"]
         assert [item for item in shortened.input if item.get("role") == "system"] == systems
+
+
+SUMMARY = compaction_item("they met")
+THEIRS = {"type": "compaction", "id": "cmp_x", "encrypted_content": "opaque"}
+
+
+@pytest.mark.parametrize(
+    ("items", "left"),
+    [
+        ([], []),
+        ([msg("a"), msg("b")], [msg("a"), msg("b")]),
+        ([msg("a"), SUMMARY, msg("b")], [SUMMARY, msg("b")]),
+        ([msg("a"), THEIRS, msg("b")], [msg("a"), THEIRS, msg("b")]),
+        (
+            [msg("s", "system"), msg("a"), SUMMARY, msg("b"), SUMMARY],
+            [msg("s", "system"), SUMMARY],
+        ),
+        (
+            [call("one"), call("two"), msg("a"), SUMMARY, result("two")],
+            [call("two"), SUMMARY, result("two")],
+        ),
+    ],
+)
+def test_what_a_compaction_stands_for_is_left_out(
+    items: list[dict[str, Any]], left: list[dict[str, Any]]
+) -> None:
+    assert list(since_compaction(items)) == left
+
+
+async def test_a_model_is_not_told_what_was_compacted() -> None:
+    body = await upstream_body(request("b"), [msg("a"), SUMMARY])
+
+    assert [item["type"] for item in msgspec.json.decode(body["input"])] == [
+        "compaction",
+        "message",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("items", "start"),
+    [
+        ([], 0),
+        ([msg("a")], 0),
+        ([msg("s", "system"), msg("a")], 0),
+        ([msg("a"), msg("b", "assistant"), msg("c"), msg("d")], 2),
+        ([msg("a"), call("one"), result("one")], 1),
+        ([msg("a"), call("one"), result("one"), call("two"), result("two")], 3),
+        ([msg("a"), msg("b", "assistant")], 2),
+        ([call("one"), result("one")], 0),
+    ],
+)
+def test_the_last_step_is_what_is_to_be_answered(items: list[dict[str, Any]], start: int) -> None:
+    assert last_step(items) == start

@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -14,12 +17,16 @@ from appliance.model.errors import (
     ContextTooLong,
     DiskFull,
     InvalidRequest,
+    ModelForbidden,
+    ModelUnknown,
     NotFound,
     QuotaExceeded,
     UpstreamFailed,
 )
+from appliance.protocols.responses import seals
 from appliance.providers.errors import ContextExceeded
 from appliance.services.responses.book import TooManyRuns
+from appliance.services.responses.conversations import ConversationService
 from appliance.services.responses.runs import ChainMemory, PreviousResponseNotFound
 from appliance.storage.response_rows import PageOf, ResponseStatus
 from appliance.storage.responses import ResponseStore
@@ -207,15 +214,189 @@ async def test_truncation_has_an_end(tmp_path: Path) -> None:
         assert len(house.stub.calls) <= 9
 
 
-async def test_what_would_have_to_be_compacted_on_the_way_is_refused(house: House) -> None:
-    threshold = [{"type": "compaction", "compact_threshold": 1000}]
+# Compacted on the way
 
-    made = await house.answer("x" * 2_000, context_management=threshold)
+ABOVE_1000 = [{"type": "compaction", "compact_threshold": 1000}]
 
-    assert made["status"] == "completed"
-    with pytest.raises(InvalidRequest, match="compact"):
-        await house.answer("x" * 5_000, context_management=threshold)
+
+async def test_what_is_too_long_is_compacted_and_goes_on_so(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeReply(), FakeReply(pieces=["all of it"])) as house:
+        system = {"role": "developer", "content": "Be brief."}
+        first = await house.answer([system, {"role": "user", "content": "x" * 5_000}])
+        before = house.tenant.entries("cost_nano")
+
+        second = await house.answer(
+            "and now?", previous_response_id=first["id"], context_management=ABOVE_1000
+        )
+
+        assert [item["type"] for item in second["output"]] == ["compaction", "message"]
+        sealed = second["output"][0]["encrypted_content"]
+        assert seals.summary_of(sealed) == "all of it"
+        assert len(house.stub.calls) == 3
+        summed_up = house.stub.calls[1].body["input"]
+        assert b"xxx" in summed_up
+        assert b"and now?" in summed_up
+        kinds = [item["type"] for item in house.asked()]
+        assert kinds == ["message", "compaction", "message"]
+        assert b"xxx" not in house.stub.calls[2].body["input"]
+        assert house.asked()[0]["content"][0]["text"] == "Be brief."
+        assert house.asked()[2]["content"][0]["text"] == "and now?"
+        assert second["usage"]["input_tokens"] == 20
+        assert len(house.tenant.entries()) == len(before) + 2
+
+        third = await house.answer("more", previous_response_id=second["id"])
+        kinds = [item["type"] for item in house.asked()]
+        assert kinds == ["message", "compaction", "message", "message"]
+        assert third["status"] == "completed"
+        listed = await house.service.input_items(house.tenant, second["id"], PageOf())
+        assert len(listed.items) == 1
+        house.tenant.assert_settled()
+
+
+async def test_a_stream_tells_the_compaction_first(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeReply(pieces=["sum"])) as house:
+        said = [
+            {"role": "user", "content": "x" * 5_000},
+            {"role": "assistant", "content": "well"},
+            {"role": "user", "content": "go on"},
+        ]
+        sink = FakeSink()
+        run = house.run(said, stream=True, store=False, context_management=ABOVE_1000)
+        await house.service.answer(house.tenant, CALLER, run, sink)
+
+        told = [
+            (event["type"], event["output_index"], event["item"]["type"])
+            for event in sink.events
+            if event["type"].startswith("response.output_item")
+        ]
+        assert told[:2] == [
+            ("response.output_item.added", 0, "compaction"),
+            ("response.output_item.done", 0, "compaction"),
+        ]
+        assert told[2] == ("response.output_item.added", 1, "message")
+        assert sink.events[0]["type"] == "response.created"
+        numbers = [event["sequence_number"] for event in sink.events]
+        assert numbers == list(range(len(numbers)))
+        house.tenant.assert_settled()
+
+
+async def test_a_tool_is_answered_from_what_was_compacted(tmp_path: Path) -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "7"}
+    async with open_house(tmp_path) as house:
+        said = [{"role": "user", "content": "x" * 5_000}, call, result]
+
+        made = await house.answer(said, context_management=ABOVE_1000)
+
+        kinds = [item["type"] for item in house.asked()]
+        assert kinds == ["compaction", "function_call", "function_call_output"]
+        await house.answer("more", previous_response_id=made["id"])
+        kinds = [item["type"] for item in house.asked()]
+        assert kinds == ["compaction", "message", "message"]
+
+
+async def test_a_conversation_goes_on_from_its_compaction(house: House) -> None:
+    service = ConversationService(clock=house.clock)
+    begun = await service.create(house.tenant, (), {})
+    await house.answer("x" * 5_000, conversation=begun.id)
+    await house.answer("and now?", conversation=begun.id, context_management=ABOVE_1000)
+
+    await house.answer("more", conversation=begun.id)
+
+    assert [item["type"] for item in house.asked()] == ["compaction", "message", "message"]
+    listed = await service.items(house.tenant, begun.id, PageOf(newest_first=False))
+    assert [item.id[:3] for item in listed.items] == [
+        "msg",
+        "msg",
+        "msg",
+        "cmp",
+        "msg",
+        "msg",
+        "msg",
+    ]
+
+
+async def test_what_a_connection_remembers_is_compacted_too(house: House) -> None:
+    memory = ChainMemory()
+    first = house.run("x" * 5_000, store=False, memory=memory)
+    await house.service.answer(house.tenant, CALLER, first, FakeSink())
+    second = house.run(
+        "go on",
+        store=False,
+        memory=memory,
+        previous_response_id=first.id,
+        context_management=ABOVE_1000,
+    )
+    await house.service.answer(house.tenant, CALLER, second, FakeSink())
+
+    kinds = [item["type"] for item in memory.find(second.id) or ()]
+    assert kinds == ["compaction", "message"]
+
+
+@pytest.mark.parametrize("length", [2_000, 5_000])
+async def test_what_is_short_or_has_nothing_before_it_stays(house: House, length: int) -> None:
+    made = await house.answer("x" * length, context_management=ABOVE_1000)
+
+    assert [item["type"] for item in made["output"]] == ["message"]
     assert len(house.stub.calls) == 1
+
+
+async def test_without_a_summary_it_fails_clearly(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeReply(), FakeReply(pieces=[" "])) as house:
+        first = await house.answer("x" * 5_000)
+        more = {"previous_response_id": first["id"], "context_management": ABOVE_1000}
+
+        with pytest.raises(UpstreamFailed, match="summary"):
+            await house.answer("go on", **more)
+        made = await house.start("go on", **more)
+        await house.service.cancel(house.tenant, made)
+
+        shown = house.shown(made)
+        assert shown is not None
+        assert shown["status"] in {"failed", "cancelled"}
+        house.tenant.assert_settled()
+
+
+async def test_compacting_cancelled_anywhere_holds_nothing(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        first = await house.answer("x" * 5_000)
+
+        async def work() -> None:
+            await house.answer(
+                "go on", previous_response_id=first["id"], context_management=ABOVE_1000
+            )
+
+        async for _ in each_cancellation(work):
+            house.tenant.assert_settled()
+
+
+# Nobody to answer
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        ({"model": "nosuch/model"}, ModelUnknown),
+        ({"agent": "nosuch"}, ModelUnknown),
+        ({"model": "spare/x"}, ModelForbidden),
+        ({"agent": "main", "context_management": ABOVE_1000}, InvalidRequest),
+    ],
+)
+@pytest.mark.parametrize("background", [False, True])
+async def test_where_nobody_can_answer_nothing_is_queued(
+    house: House, more: dict[str, Any], error: type[Exception], *, background: bool
+) -> None:
+    caller = replace(CALLER, models=("stub/*",))
+    run = house.run(background=background, **more)
+    answer = partial(house.service.answer, sink=FakeSink())
+    give: Any = house.service.start if background else answer
+
+    with pytest.raises(error):
+        await give(house.tenant, caller, run)
+
+    assert house.shown(run.id) is None
+    assert len(house.tenant.state.responses) == 0
+    assert house.stub.calls == []
 
 
 # In the background

@@ -13,7 +13,7 @@ from appliance.model.usage import TokenUsage
 from appliance.protocols.chat_request import ChatRequest
 from appliance.services.model_calls import OpenCall
 from appliance.services.turns.requests import ToolActivity, TurnRequest
-from appliance.transports.raw.agents import TurnAnswer, agent_of, turn_of
+from appliance.transports.raw.agents import MOST_MESSAGES, TurnAnswer, agent_of, turn_of
 from appliance.transports.raw.answers import Answer
 from appliance.transports.raw.exchange import Exchange
 from tests.fakes.writers import chat_writer
@@ -84,6 +84,16 @@ def test_what_names_nothing_is_refused(agent: str, headers: dict[str, Any], fiel
 def test_a_foreign_session_is_refused() -> None:
     with pytest.raises(ApplianceError):
         turn(x_openclaw_session_key=b"tenant:globex:agent:main:desk")
+
+
+def test_a_conversation_has_an_end() -> None:
+    messages = [{"role": "user", "content": "x"}] * (MOST_MESSAGES + 1)
+    body = {"model": "openclaw", "messages": messages}
+    request = ChatRequest.parse(msgspec.json.encode(body), limit_bytes=10**7)
+    exchange = SimpleNamespace(runtime=SimpleNamespace(id="acme"), header={}.get)
+
+    with pytest.raises(InvalidRequest, match="at most"):
+        turn_of(cast("Exchange", exchange), "main", request)
 
 
 class Told:

@@ -1,0 +1,77 @@
+"""Events that say one more piece of text are read without decoding what stands around it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.protocols.text_frames import TextFrame, utf8_size
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def event(text: str, *, escaped: bool = False, **more: object) -> bytes:
+    chunk = {"id": "c1", "choices": [{"index": 0, "delta": {"content": text}}], **more}
+    return b"data: " + json.dumps(chunk, ensure_ascii=escaped).encode() + b"\n\n"
+
+
+def taught(text: str = "Hello") -> TextFrame:
+    frame = TextFrame("content")
+    frame.learn(event(text), text)
+    return frame
+
+
+def test_nothing_fits_before_something_was_learnt() -> None:
+    assert TextFrame("content").text(event("Hello")) is None
+
+
+@given(first=TEXTS, then=TEXTS, escaped=st.booleans())
+def test_what_differs_in_its_text_alone_is_read(first: str, then: str, *, escaped: bool) -> None:
+    assert taught(first).text(event(then, escaped=escaped)) == then
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        event("x", id="c2"),
+        event("x", usage={"prompt_tokens": 1}),
+        b": keep-alive\n\n",
+        b"data: [DONE]\n\n",
+        event("x")[:-3] + b"\n\n",
+        # A second text hides in what looks like the first.
+        event("x").replace(b'"x"', b'"x", "content": "y"'),
+        event("x").replace(b'"x"', b"null"),
+        event("x").replace(b'"x"', b'"\\ud800"'),
+        event("x").replace(b'"x"', b'"\xff"'),
+    ],
+)
+def test_what_differs_in_anything_else_is_left_to_be_decoded(other: bytes) -> None:
+    assert taught().text(other) is None
+
+
+@pytest.mark.parametrize(
+    ("teacher", "text"),
+    [
+        (event("x", other={"content": "x"}), "x"),  # two places: which one counts?
+        (event("x"), "y"),
+        (b"data: {}\n\n", "x"),
+    ],
+)
+def test_what_is_not_clear_teaches_nothing(teacher: bytes, text: str) -> None:
+    frame = TextFrame("content")
+    frame.learn(teacher, text)
+
+    assert frame.text(teacher) is None
+
+
+def test_a_stream_that_changes_its_frame_is_followed() -> None:
+    frame = taught()
+    frame.learn(event("new", id="c2"), "new")
+
+    assert frame.text(event("more", id="c2")) == "more"
+
+
+@given(TEXTS)
+def test_sizes_are_those_of_utf8(text: str) -> None:
+    assert utf8_size(text) == len(text.encode())
