@@ -200,6 +200,19 @@ async def test_a_form_asks_as_well(client: Client, gateway: Gateway, acme: Tenan
     assert answer.json()["status"] == "completed"
 
 
+async def test_json_that_calls_itself_a_form_is_json(gateway: Gateway, acme: Tenant) -> None:
+    """As ``curl -d '{…}'`` sends it."""
+    answer = await gateway.http.post(
+        PATH,
+        content=b' {"model": "stub/mock", "input": "hi"}',
+        headers=gateway.headers(
+            acme.token, **{"content-type": "application/x-www-form-urlencoded"}
+        ),
+    )
+
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
