@@ -91,9 +91,7 @@ def test_each_failure_has_a_status_a_type_and_a_code(
 def test_the_first_field_at_fault_is_the_param() -> None:
     fields = [FieldError("temperature", "too hot"), FieldError("n", "too many")]
 
-    assert error_in(failure_of(InvalidRequest("x", fields=fields), ""))["param"] == (
-        "temperature"
-    )
+    assert error_in(failure_of(InvalidRequest("x", fields=fields), ""))["param"] == ("temperature")
 
 
 def test_a_fault_of_the_whole_body_has_no_param() -> None:
