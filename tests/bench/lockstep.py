@@ -61,7 +61,7 @@ class LockstepResult:
     seconds: float = 0.0
     stalls: int = 0  # events that only came out when the next one was sent, or late
     cpu_us: float | None = None  # of the server, a frame
-    delays: list[float] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)  # of tokens after the first
     report: FrameReport = field(default_factory=FrameReport)
 
     @property
@@ -137,6 +137,11 @@ class _Slot:
     def is_due(self) -> bool:
         """Everything that was sent has come out."""
         return self._sent == 0 or self.checker.arrived >= _OUT_AFTER[self._sent - 1]
+
+    @property
+    def says_more(self) -> bool:
+        """What was sent last is a token after the first: the end waits for the books."""
+        return 1 < self._sent < len(_SEGMENTS)
 
     @property
     def is_done(self) -> bool:
@@ -257,7 +262,8 @@ class Lockstep:
         came = slot.receive()
         if came:
             result.frames += came
-            result.delays.append(perf_counter() - slot.moved_at)
+            if slot.says_more:
+                result.delays.append(perf_counter() - slot.moved_at)
         if slot.is_done:
             result.streams += 1
             result.report += slot.checker.finish()

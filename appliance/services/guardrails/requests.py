@@ -1,11 +1,13 @@
 """Looking through the texts of a request, in whatever dialect it is."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from appliance.model.errors import InvalidRequest
+from appliance.protocols.responses import seals
 from appliance.services.guardrails.windows import Detector, looked_through
 
 Body = Mapping[str, bytes]
@@ -20,6 +22,9 @@ _MEMBERS = (
     "prediction",
     "tools",
     "functions",
+    "response_format",
+    "text",
+    "output_config",
 )
 # What is no text of anybody's: names that others refer to, and what is not readable.
 _NOT_TEXT = frozenset(
@@ -32,6 +37,10 @@ _NOT_TEXT = frozenset(
 )  # fmt: skip
 # What a model or a tool put there is its own business, whatever the keys are called.
 _FREE = frozenset({"arguments", "input", "parameters", "input_schema", "schema"})
+# Members in which a text may be wrapped.
+_WRAPPED = frozenset({"arguments", "encrypted_content", "file_data", "url", "image_url"})
+_SEALS = frozenset({"signature", "hidden", "dialect"})  # nobody's words
+_LONGEST_HEAD = 200  # characters of a data URL before its data
 _MOST_DEEP = 64
 
 
@@ -75,9 +84,59 @@ class _Look:
             # The source of Anthropic's documents of plain text: its data is what is read.
             is_words = value.get("type") == "text"
             return {
-                key: each
-                if key in _NOT_TEXT and not is_free and not (is_words and key == "data")
-                else self.value(each, depth=depth + 1, is_free=is_free or key in _FREE)
+                key: self._member(key, each, depth=depth + 1, is_free=is_free, is_words=is_words)
                 for key, each in value.items()
             }
         return value
+
+    def _member(self, key: str, value: Any, *, depth: int, is_free: bool, is_words: bool) -> Any:
+        if isinstance(value, str) and key in _WRAPPED:
+            found = self._unwrapped(key, value, depth)
+            if found is not None:
+                return found
+        is_text = is_free or isinstance(value, dict) or (is_words and key == "data")
+        if key in _NOT_TEXT and not is_text:
+            return value
+        return self.value(value, depth=depth, is_free=is_free or key in _FREE)
+
+    def _unwrapped(self, key: str, value: str, depth: int) -> str | None:
+        """Text that hides in a member which is none itself; None if there is none in it."""
+        if key == "arguments":
+            # Escapes would hide words; without any the text is what it says.
+            return self._arguments(value, depth) if "\\" in value else None
+        if key == "encrypted_content":
+            return self._sealed(value, depth) if seals.is_ours(value) else None
+        return self._document(value)
+
+    def _arguments(self, text: str, depth: int) -> str | None:
+        try:
+            value = msgspec.json.decode(text)
+        except (ValueError, RecursionError):
+            return None
+        seen = self.value(value, depth=depth, is_free=True)
+        return text if seen == value else msgspec.json.encode(seen).decode()
+
+    def _sealed(self, text: str, depth: int) -> str:
+        """Ours is opaque to a caller, but anybody can make one."""
+        value = dict(seals.unseal(text))
+        seen = {
+            key: each if key in _SEALS else self.value(each, depth=depth, is_free=True)
+            for key, each in value.items()
+        }
+        return text if seen == value else seals.seal(seen)
+
+    def _document(self, url: str) -> str | None:
+        """The text of a ``data:`` URL of text."""
+        head, comma, data = url.partition(",")
+        if not comma or not head[:_LONGEST_HEAD].lower().startswith("data:text/"):
+            return None
+        if len(head) > _LONGEST_HEAD or not head.lower().endswith(";base64"):
+            raise InvalidRequest(
+                "a document of text has to be base64, or it cannot be looked through"
+            )
+        try:
+            text = base64.b64decode(data, validate=True).decode()
+        except ValueError:
+            raise InvalidRequest("a document of text is not UTF-8 in base64") from None
+        seen = looked_through(text, self._detectors, self._met)
+        return url if seen == text else f"{head},{base64.b64encode(seen.encode()).decode()}"

@@ -73,7 +73,10 @@ class ModelAnswer:
             try:
                 call = await self._ask(request, context)
             except ContextTooLong:
-                following = None if run.has_begun else next(ways, None)
+                if run.has_begun:
+                    raise
+                # In a thread: it writes all of a long conversation down to measure it.
+                following = await trio.to_thread.run_sync(next, ways, None)
                 if following is None:
                     raise
                 request, context = following

@@ -1,11 +1,13 @@
 """Looking through a request of any dialect."""
 
+import base64
 import json
 
 import pytest
 
 from appliance.config.guardrail_schema import compile_pattern
 from appliance.model.errors import InvalidRequest
+from appliance.protocols.responses import seals
 from appliance.services.guardrails.requests import guarded_body, text_bytes
 from appliance.services.guardrails.windows import Detector
 
@@ -55,6 +57,59 @@ def test_names_and_pictures_are_left_alone(body: dict[str, object]) -> None:
     raw = {name: json.dumps(value).encode() for name, value in body.items()}
 
     assert guarded_body(raw, [SECRET], lambda _: None) is raw
+
+
+def data_url(text: str) -> str:
+    return "data:text/plain;base64," + base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "seen"),
+    [
+        # Escapes in arguments, which are JSON in a text.
+        (
+            {"input": [{"type": "function_call", "arguments": '{"a":"\\u0073ecret"}'}]},
+            {"input": [{"type": "function_call", "arguments": '{"a":"[redacted]"}'}]},
+        ),
+        (
+            {"input": [{"type": "compaction", "encrypted_content": seals.seal_summary("secret")}]},
+            {
+                "input": [
+                    {"type": "compaction", "encrypted_content": seals.seal_summary("[redacted]")}
+                ]
+            },
+        ),
+        (
+            {"input": [{"type": "input_file", "file_data": data_url("a secret")}]},
+            {"input": [{"type": "input_file", "file_data": data_url("a [redacted]")}]},
+        ),
+        (
+            {"response_format": {"json_schema": {"name": "x", "schema": {"title": "secret"}}}},
+            {"response_format": {"json_schema": {"name": "x", "schema": {"title": "[redacted]"}}}},
+        ),
+        (
+            {"text": {"format": {"type": "json_schema", "schema": {"const": "secret"}}}},
+            {"text": {"format": {"type": "json_schema", "schema": {"const": "[redacted]"}}}},
+        ),
+    ],
+)
+def test_wrapping_hides_nothing(body: dict[str, object], seen: dict[str, object]) -> None:
+    assert guarded(**body) == seen
+
+
+@pytest.mark.parametrize(
+    "url", ["data:text/plain,a secret", "data:text/plain;base64,/w==", "data:TEXT/html;base64,?"]
+)
+def test_a_document_that_cannot_be_read_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        guarded(input=[{"type": "input_file", "file_data": url}])
+
+
+def test_what_a_provider_sealed_is_left_as_it_is() -> None:
+    item = {"type": "reasoning", "encrypted_content": "gAAAAsecret"}
+    ours = {"type": "reasoning", "encrypted_content": seals.seal_thinking("x", "secret")}
+
+    assert guarded(input=[item, ours]) == {"input": [item, ours]}
 
 
 def test_what_is_too_deep_to_be_looked_through_is_refused() -> None:
