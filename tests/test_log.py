@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import pty
+import select
 import subprocess
 import sys
 import threading
@@ -398,16 +399,18 @@ async def test_a_reader_that_does_not_read_stops_nobody_and_costs_a_bounded_buff
 
 
 def _drain(fd: int, writer: LineWriter) -> bytes:
+    """All that comes until the writer has nothing more to say."""
     data = b""
-    while writer._lines or writer._dropped or not data.endswith(b"\n") or writer._writing.locked():
-        data += os.read(fd, 1_000_000)
     os.set_blocking(fd, False)
-    try:
-        while piece := os.read(fd, 1_000_000):
-            data += piece
-    except BlockingIOError:
-        return data
-    return data
+    readable = select.poll()
+    readable.register(fd, select.POLLIN)
+    while True:
+        # Asked before the look: what is written after it is found by the next look.
+        is_over = not (writer._lines or writer._dropped or writer._writing.locked())
+        if readable.poll(50):  # milliseconds
+            data += os.read(fd, 1_000_000)
+        elif is_over:
+            return data
 
 
 def test_a_process_with_a_stuck_reader_still_ends() -> None:
