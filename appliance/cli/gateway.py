@@ -61,6 +61,7 @@ async def run_gateway(setup: Setup, *, when_started: WhenStarted) -> None:
         if setup.config is None:
             new_state = write_config(state, environ=setup.environ)
         parts = Parts(setup, state)
+        stack.callback(parts.close)
 
         async def announce(url: str) -> None:
             await when_started(Started(url, parts.tenants, parts.tickets, new_state))

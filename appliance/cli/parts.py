@@ -109,7 +109,8 @@ class Parts:
         _refuse_exposure(self.live.current, self.bind)
 
         self.lag = LoopLag()
-        self.audit = Audit(AuditLog(state, clock=now), clock=now)
+        self._audit_log = AuditLog(state, clock=now)
+        self.audit = Audit(self._audit_log, clock=now)
         self.index = TokenIndex()
         self.registry = TenantRegistry(TenantRecords(state), self.index)
         self.registry.load()
@@ -301,6 +302,10 @@ class Parts:
             facts=self._facts,
             standing=self._standing,
         )
+
+    def close(self) -> None:
+        """Let go of the files. Nothing runs any more."""
+        self._audit_log.close()
 
     async def reload(self) -> None:
         """SIGHUP: read config and records again, go on in a rotated audit log."""

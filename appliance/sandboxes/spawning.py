@@ -67,6 +67,9 @@ class SharedFiles:
         while self._open:
             os.close(self._open.popitem()[1])
 
+    def __del__(self) -> None:
+        self.close()  # of a self-test that was interrupted, which nobody holds any more
+
 
 def _memory_file(contents: bytes) -> int:
     descriptor = _raise_above(os.memfd_create("sandbox", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
