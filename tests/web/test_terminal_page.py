@@ -98,6 +98,9 @@ async def test_a_lost_network_is_said_and_made_good(
 async def test_what_comes_twice_is_shown_once_and_what_is_missing_is_asked_for(
     shell: Browser, terminals: FakeTerminals
 ) -> None:
+    # A shell that waits for input draws its line anew when the window gets its size.
+    await shell.type("echo ready; cat\n")
+    await shell.wait_for_screen("\nready\n")
     terminal = terminals.only
     terminals.say(terminal, "\r\n🎉 once")
     await shell.wait_for_screen("🎉 once")
