@@ -21,7 +21,6 @@ from appliance.providers.errors import EmbeddingRefused
 from appliance.providers.weights import embedding_model
 from appliance.services.call_requests import AwakeTenant, CallRequest
 from appliance.services.completions import Sink
-from appliance.services.guardrails.rules import RuleBook
 from appliance.services.model_calls import ModelCalls
 from appliance.services.routing import CatalogueEntry
 
@@ -34,13 +33,12 @@ _texts = msgspec.json.Decoder(tuple[str, ...])
 class Embeddings:
     def __init__(self, calls: ModelCalls) -> None:
         self._calls = calls
-        self._rules = RuleBook()
 
     async def embed(
         self, tenant: AwakeTenant, caller: Caller, request: EmbeddingRequest, sink: Sink
     ) -> None:
         """Answer ``request``; raises what :meth:`ModelCalls.open` raises."""
-        rules = self._rules.find(tenant.config)
+        rules = self._calls.rules.find(tenant.config)
         if request.call.tokens and rules is not None and rules.request:
             raise InvalidRequest.at(
                 "input", "holds tokens, which the guardrails in force cannot read", "send texts"

@@ -117,7 +117,7 @@ class ModelCalls:
         self._price = price
         self._count = count
         self._cache = cache
-        self._rules = RuleBook()
+        self.rules = RuleBook()  # guardrails, compiled once for all who ask for them
 
     @asynccontextmanager
     async def open(
@@ -134,7 +134,7 @@ class ModelCalls:
         route = self.require(tenant, caller, request.model)
         _require_plain(tenant, request, route)
         care = _Care()
-        rules = self._rules.find(tenant.config)
+        rules = self.rules.find(tenant.config)
         if rules is not None:
             care.rules, care.met = rules, Meetings(tenant.id)
             request = await rules.admit(request, care.met)
