@@ -215,36 +215,40 @@ class Response:
     def header(self, name: bytes) -> bytes | None:
         return self._reader.header(name)
 
-    async def read_some(self, *, patience: float) -> bytes:
-        """Return more of the body, ``b""`` at its end; wait for at most ``patience`` seconds.
+    async def receive(self) -> bytes:
+        """Return more of the body, ``b""`` at its end; wait for it as long as it takes.
 
-        Raises :exc:`TooSlow`, :exc:`ConnectionLost` or :exc:`MalformedAnswer`.
+        Raises :exc:`ConnectionLost` or :exc:`MalformedAnswer`.
         """
         reader = self._reader
         while not (data := reader.take()) and not reader.complete:
             if self._connection is None:
                 raise ConnectionLost
             try:
-                # A scope for each read: one around a loop that yields would be
-                # left on trio's stack by a consumer that breaks off.
-                with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
-                    reader.receive(await receive_some(self._connection.stream, READ_BYTES))
-                if scope.cancelled_caught:
-                    raise TooSlow
+                reader.receive(await receive_some(self._connection.stream, READ_BYTES))
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 raise ConnectionLost from exc
         return data
 
+    async def read_some(self, *, patience: float) -> bytes:
+        """As :meth:`receive`, for at most ``patience`` seconds; then raise :exc:`TooSlow`."""
+        # A scope for each read: one around a loop that yields would be left on
+        # trio's stack by a consumer that breaks off.
+        with trio.CancelScope(deadline=trio.current_time() + patience):
+            return await self.receive()
+        raise TooSlow
+
     async def read_all(self, *, limit: int, patience: float) -> bytes:
         """Return the rest of the body; raise as :meth:`read_some`, or :exc:`AnswerTooLarge`."""
         pieces, size = [], 0
-        deadline = trio.current_time() + patience
-        while data := await self.read_some(patience=max(0.0, deadline - trio.current_time())):
-            size += len(data)
-            if size > limit:
-                raise AnswerTooLarge
-            pieces.append(data)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        with trio.CancelScope(deadline=trio.current_time() + patience):
+            while data := await self.receive():
+                size += len(data)
+                if size > limit:
+                    raise AnswerTooLarge
+                pieces.append(data)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        raise TooSlow
 
     async def finish(self, *, patience: float) -> None:
         """Give the connection back, waiting a moment for an end that must be near.

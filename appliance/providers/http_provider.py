@@ -357,6 +357,7 @@ class _Opening:
 
     async def __aenter__(self) -> Reply:
         self._reply = await self._provider.ask(self._call, self._api_key)
+        self._reply.begin()
         return self._reply
 
     async def __aexit__(
@@ -366,7 +367,7 @@ class _Opening:
         traceback: TracebackType | None,
     ) -> None:
         if self._reply is not None:
-            await self._reply.release()
+            await self._reply.end(exc)
 
 
 def _request_id(response: Response) -> str | None:

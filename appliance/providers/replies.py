@@ -14,9 +14,11 @@ from appliance.providers.connections import Response
 from appliance.providers.errors import (
     CONNECTION_TROUBLE,
     UpstreamFailed,
+    UpstreamTimeout,
     connection_failure,
     reported_failure,
 )
+from appliance.providers.silence import SilenceWatch
 
 # Seconds to wait for the end of a body after the end of its answer: it is in
 # the same packet or the next.
@@ -40,6 +42,7 @@ class StreamedReply:
         self._response = response
         self._reader = reader
         self._context = context
+        self._silence = SilenceWatch(context.idle_timeout)
         self._first = b""
 
     @property
@@ -71,6 +74,8 @@ class StreamedReply:
         reader = self._reader
         while not reader.finished:
             deltas = reader.deltas(await self._read())
+            if reader.finished:
+                self._silence.rest()
             if deltas:
                 yield deltas
             self._check()
@@ -85,31 +90,52 @@ class StreamedReply:
                     )
         return writer.whole(self._context.model, self.usage)
 
-    async def release(self) -> None:
-        """End the exchange; the connection is kept if the answer came to its end."""
-        if self._reader.finished:
-            await self._response.finish(patience=_END_PATIENCE)
-        else:
-            self._response.release()
+    def begin(self) -> None:
+        """Watch for silence from here on; whoever begins ends (see :meth:`end`)."""
+        self._silence.__enter__()
+
+    async def end(self, exc: BaseException | None) -> None:
+        """End the exchange; the connection is kept if the answer came to its end.
+
+        ``exc`` is what the reading ended with. Raises :exc:`UpstreamTimeout` if
+        that was silence.
+        """
+        try:
+            if exc is None:
+                self._silence.__exit__(None, None, None)
+            else:
+                self._silence.__exit__(type(exc), exc, exc.__traceback__)
+        finally:
+            if self._reader.finished:
+                await self._response.finish(patience=_END_PATIENCE)
+            else:
+                self._response.release()
+        if self._silence.was_silent:
+            raise UpstreamTimeout(f"{self._context.provider} was silent for too long")
 
     async def prime(self, *, patience: float) -> None:
         """Wait for the first bytes of the answer; what they say is read in its time.
 
         Raises as reading them would.
         """
-        self._first = await self._receive(patience)
+        try:
+            self._first = self._some(await self._response.read_some(patience=patience))
+        except CONNECTION_TROUBLE as exc:
+            raise connection_failure(self._context.provider, exc) from exc
 
     async def _read(self) -> bytes:
         if self._first:
             first, self._first = self._first, b""
             return first
-        return await self._receive(self._context.idle_timeout)
-
-    async def _receive(self, patience: float) -> bytes:
+        self._silence.expect()
         try:
-            data = await self._response.read_some(patience=patience)
+            data = await self._response.receive()
         except CONNECTION_TROUBLE as exc:
             raise connection_failure(self._context.provider, exc) from exc
+        self._silence.expect()
+        return self._some(data)
+
+    def _some(self, data: bytes) -> bytes:
         if not data:
             raise UpstreamFailed(
                 f"{self._context.provider} ended its answer before it was complete"
@@ -150,6 +176,8 @@ class RelayedReply(StreamedReply):
         reader = self._reader
         while not reader.finished:
             events = self._relay(await self._read(), include_usage=writer.include_usage)
+            if reader.finished:
+                self._silence.rest()
             if events:
                 yield events
             self._check()
@@ -192,5 +220,8 @@ class WholeReply:
     async def prime(self, *, patience: float) -> None:
         """It is all there."""
 
-    async def release(self) -> None:
+    def begin(self) -> None:
+        """There is nothing to watch."""
+
+    async def end(self, exc: BaseException | None) -> None:
         """The connection was given back when the answer was read."""

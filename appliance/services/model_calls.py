@@ -169,7 +169,10 @@ class ModelCalls:
             recording = _dressed(call, care, tenant)
             try:
                 yield call
-            finally:
+            except BaseException as exc:
+                if not await call.opening.__aexit__(type(exc), exc, exc.__traceback__):
+                    raise
+            else:
                 await call.opening.__aexit__(None, None, None)
             progress.status = OutcomeStatus.OK
             if recording is not None and care.place is not None:

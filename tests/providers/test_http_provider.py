@@ -322,7 +322,7 @@ async def test_a_silent_stream_is_given_up_after_its_idle_timeout(
         async with provider.open(call(model="fault-hang")) as reply:
             await chunks(reply)
 
-    assert trio.current_time() == 30
+    assert 30 <= trio.current_time() <= 30 * 1.125  # one timer for all reads, not moved for each
     assert provider._pool.unused == 64
 
 
@@ -347,7 +347,7 @@ async def test_a_model_may_be_given_another_time(
         async with bench.provider().open(asked) as reply:
             await chunks(reply)
 
-    assert trio.current_time() == waited
+    assert waited <= trio.current_time() <= waited * 1.125
 
 
 @EVERY

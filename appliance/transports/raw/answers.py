@@ -14,6 +14,7 @@ import trio
 
 from appliance.services.model_calls import OpenCall
 from appliance.transports.bodies import Receive
+from appliance.transports.chunks import Chunks
 from appliance.transports.raw.call_headers import call_headers, settled_headers
 from appliance.transports.raw.failures import Failure, Header
 
@@ -42,6 +43,7 @@ class Answer:
         keep_alive: float,
         send_timeout: float,
         limits: Callable[[], Sequence[Header]],
+        chunks: Chunks | None = None,
     ) -> None:
         self._send = send
         self._receive = receive
@@ -51,6 +53,7 @@ class Answer:
         self._keep_alive = keep_alive
         self._send_timeout = send_timeout
         self._limits = limits
+        self._chunks = chunks
         self._commenting: trio.Event | None = None
         self._writing_since: float | None = None
         self._last_write = trio.current_time()
@@ -68,7 +71,19 @@ class Answer:
             await self._start(200, (*_SSE, *call_headers(call)), waited=call.waited)
 
     async def send(self, events: bytes) -> None:
-        await self._write(events, more=True)
+        chunks = self._chunks
+        if chunks is None or not chunks.are_open or self._commenting is not None or not events:
+            await self._write(events, more=True)
+            return
+        self._last_write = trio.current_time()
+        self.sent_bytes += len(events)
+        if chunks.write(events):
+            return
+        self._writing_since = self._last_write
+        try:
+            await chunks.drain()
+        finally:
+            self._writing_since = None
 
     async def finish(self, call: OpenCall, rest: bytes) -> None:
         await self._quiet()

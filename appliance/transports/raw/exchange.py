@@ -17,6 +17,7 @@ from appliance.tenants.jobs import ClientLeft
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.bodies import ClientGone, read_body
 from appliance.transports.callers import ACCEPTED_AT, Presented, read_headers
+from appliance.transports.chunks import CHUNKS
 from appliance.transports.raw.answers import Answer
 from appliance.transports.raw.call_headers import advised
 from appliance.transports.raw.failures import FailureForm, Header
@@ -70,6 +71,7 @@ class Exchange:
             keep_alive=server.sse_keepalive,
             send_timeout=server.body_timeout,
             limits=self._limits,
+            chunks=scope.get("state", {}).get(CHUNKS),
         )
 
     @property
