@@ -99,24 +99,24 @@ MESSAGES_ANSWER = json.dumps(
 ).encode()
 
 
-def messages_body(model: str, *, stream: bool) -> bytes:
+def messages_body(model: str, *, stream: bool, marker: str = "") -> bytes:
     """What :func:`request_body` asks, in the words of Anthropic's API."""
     asked = {
         "model": model,
         "max_tokens": 1000,
         "system": "You are a terse assistant.",
-        "messages": [{"role": "user", "content": "Write a sentence about a fox."}],
+        "messages": [{"role": "user", "content": f"Write a sentence about a fox.{marker}"}],
         "stream": stream,
     }
     return json.dumps(asked, separators=(",", ":")).encode()
 
 
-def responses_body(model: str, *, stream: bool) -> bytes:
+def responses_body(model: str, *, stream: bool, marker: str = "") -> bytes:
     """The same as a request for a response that nobody keeps."""
     asked = {
         "model": model,
         "instructions": "You are a terse assistant.",
-        "input": "Write a sentence about a fox.",
+        "input": f"Write a sentence about a fox.{marker}",
         "store": False,
         "stream": stream,
     }

@@ -2,13 +2,21 @@
 
 from collections.abc import Callable
 
-from tests.bench.answers import EVENTS, MODEL, messages_body, request_body, responses_body
+from tests.bench.answers import (
+    EVENTS,
+    MODEL,
+    messages_body,
+    request_body,
+    request_bytes,
+    responses_body,
+)
 from tests.bench.gateway import CHAT, MESSAGES, RESPONSES
 from tests.bench.load import Target
-from tests.bench.report import Row, at_most, at_most_share
-from tests.bench.samples import percentile
+from tests.bench.lockstep import TRANSLATED_CHAT, TRANSLATED_MESSAGES, LockstepResult, marker
+from tests.bench.report import Bar, Row, at_most, at_most_share
+from tests.bench.samples import median, percentile
 from tests.bench.stage import BUSY, Stage
-from tests.bench.streaming import lockstep
+from tests.bench.streaming import in_lockstep, lockstep
 
 # The name of each way, the route that is asked, who answers, and the request.
 _Body = Callable[..., bytes]
@@ -36,13 +44,48 @@ async def dialect_costs(stage: Stage) -> list[Row]:
         chat = figures["chat"]
         rows.append(Row(f"{kind}, chat passed through", chat.rate, "/s"))
         for name, *_ in _WAYS[1:]:
-            one = figures[name]
-            is_translated = name not in _PASSED_THROUGH
-            how = "translated" if is_translated else "passed through"
-            bar = at_most_share(_DEARER) if is_translated else None
-            what = f"CPU a {kind}, {name} {how}"
-            rows.append(Row(what, one.cpu_us, "µs", chat.cpu_us, "chat passed through", bar))
-    return rows
+            rows.append(_row(f"CPU a {kind}", name, figures[name].cpu_us, chat.cpu_us))
+    return [*rows, *await _an_event_a_read(stage)]
+
+
+async def _an_event_a_read(stage: Stage) -> list[Row]:
+    """The same streams from a model that thinks between its tokens, as live ones do."""
+    results: dict[str, list[LockstepResult]] = {name: [] for name, *_ in _WAYS}
+    for _ in range(stage.bench.plan.rounds):
+        for way in _WAYS:
+            results[way[0]].append(await _fed_one_by_one(stage, *way))
+    stage.answered += sum(one.begun for done in results.values() for one in done)
+    costs = {
+        name: median([one.cpu_us for one in done if one.cpu_us is not None])
+        for name, done in results.items()
+        if any(one.cpu_us is not None for one in done)
+    }
+    what = "CPU a frame, one a read"
+    chat = costs.get("chat")
+    rows = [Row(f"{what}, chat passed through", chat, "µs")]
+    return rows + [_row(what, name, costs.get(name), chat) for name, *_ in _WAYS[1:]]
+
+
+def _row(what: str, name: str, cost: float | None, chat: float | None) -> Row:
+    is_translated = name not in _PASSED_THROUGH
+    how = "translated" if is_translated else "passed through"
+    bar: Bar | None = at_most_share(_DEARER) if is_translated else None
+    return Row(f"{what}, {name} {how}", cost, "µs", chat, "chat passed through", bar)
+
+
+async def _fed_one_by_one(
+    stage: Stage, name: str, path: str, provider: str, body: _Body
+) -> LockstepResult:
+    model = f"lockstep{provider}/{MODEL}"
+    token = stage.gateway.state.tenants[0].token
+    requests = [
+        request_bytes(path, body(model, stream=True, marker=marker(slot)), token=token)
+        for slot in range(BUSY)
+    ]
+    script = TRANSLATED_MESSAGES if provider else TRANSLATED_CHAT
+    return await in_lockstep(
+        stage, stage.gateway.port, requests, stage.gateway.server, script=script
+    )
 
 
 def _target(

@@ -92,3 +92,18 @@ class FrameChecker:
             changed=self._changed + bool(self._rest),
             split=self._split,
         )
+
+
+class EventCounter:
+    """Counts the events of a stream that is translated on its way, whatever they say."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.arrived = 0
+
+    def feed(self, piece: bytes) -> None:
+        *whole, self._rest = (self._rest + piece).split(b"\n\n")
+        self.arrived += sum(not text.startswith(b":") for text in whole)
+
+    def finish(self) -> FrameReport:
+        return FrameReport(events=self.arrived, split=bool(self._rest))

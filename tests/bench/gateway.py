@@ -111,7 +111,7 @@ def config_text(upstreams: Upstreams) -> str:
         "lockstep": f"http://127.0.0.1:{upstreams.lockstep}/v1",
     }
     # The same answers in Anthropic's dialect, for what is translated.
-    messages = {f"{name}-messages": bases[name] for name in ("json", "sse")}
+    messages = {f"{name}-messages": bases[name] for name in bases}
     dialects = dict.fromkeys(bases, "openai") | dict.fromkeys(messages, "anthropic")
     bases |= messages
     config = {

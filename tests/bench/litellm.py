@@ -10,16 +10,17 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
-from tests.bench.answers import EVENTS, MODEL, request_body
+from tests.bench.answers import EVENTS, MODEL, request_body, request_bytes
 from tests.bench.gateway import CHAT
 from tests.bench.load import Target
+from tests.bench.lockstep import TRANSLATED_CHAT, LockstepResult, marker
 from tests.bench.processes import (
     REPOSITORY,
     MeasurementFailed,
@@ -30,8 +31,9 @@ from tests.bench.processes import (
     wait_for_port,
 )
 from tests.bench.report import Bar, Row, at_least_share
+from tests.bench.samples import median
 from tests.bench.stage import BUSY, Stage
-from tests.bench.streaming import lockstep
+from tests.bench.streaming import in_lockstep
 from tests.bench.upstream import JSON_PATH, STREAM_PATH
 
 _START = 120.0  # seconds until it listens
@@ -59,14 +61,11 @@ async def beside_litellm(stage: Stage) -> list[Row]:
         for connections, bar in ((BUSY, at_least_share(_REQUESTS)), (1, None)):
             ours, theirs = await _rates(stage, litellm, streams=False, connections=connections)
             rows += _rows(f"JSON completions, c={connections}", ours, theirs, bar)
-        joined, theirs = await _rates(stage, litellm, streams=True, connections=BUSY)
-        apart = await lockstep(stage, "gateway", streams=BUSY)
-        stage.answered += apart.report.events // _EVENTS
-        cpu = apart.cpu_us * _EVENTS if apart.cpu_us is not None else None
         name = f"Streams of 100 tokens, c={BUSY}"
-        one_by_one = _Rate(apart.rate / _EVENTS, cpu)
-        rows += _rows(f"{name}, an event a send", one_by_one, theirs, at_least_share(_STREAMS))
-        rows += _rows(f"{name}, joined", joined, theirs, at_least_share(_JOINED))
+        ours, theirs = await _fed_alike(stage, litellm)
+        rows += _rows(f"{name}, an event a send", ours, theirs, at_least_share(_STREAMS))
+        ours, theirs = await _rates(stage, litellm, streams=True, connections=BUSY)
+        rows += _rows(f"{name}, joined", ours, theirs, at_least_share(_JOINED))
         rss = litellm.server.rss_bytes() / 1e6
         rows.append(Row("Memory", stage.gateway.server.rss_bytes() / 1e6, "MB", rss, "LiteLLM"))
     return rows
@@ -107,6 +106,41 @@ async def _rates(
     return ours, theirs
 
 
+async def _fed_alike(stage: Stage, litellm: Litellm) -> tuple[_Rate, _Rate]:
+    """The upstream sends both an event when the one before it has come out."""
+    tokens = {
+        stage.gateway.port: stage.gateway.state.tenants[0].token,
+        litellm.port: litellm.key,
+    }
+    servers = {stage.gateway.port: stage.gateway.server, litellm.port: litellm.server}
+    models = {stage.gateway.port: f"lockstep/{MODEL}", litellm.port: "lockstep"}
+    results: dict[int, list[LockstepResult]] = {port: [] for port in tokens}
+    for _ in range(stage.bench.plan.rounds):
+        for port, done in results.items():
+            requests = [
+                request_bytes(
+                    CHAT,
+                    request_body(models[port], stream=True, marker=marker(slot)),
+                    token=tokens[port],
+                )
+                for slot in range(BUSY)
+            ]
+            done.append(
+                await in_lockstep(
+                    stage, port, requests, servers[port], script=TRANSLATED_CHAT, seconds=_SECONDS
+                )
+            )
+    stage.answered += sum(one.begun for one in results[stage.gateway.port])
+    ours, theirs = (
+        _Rate(
+            median([one.rate for one in done]) / _EVENTS,
+            median([one.cpu_us * _EVENTS for one in done if one.cpu_us is not None]),
+        )
+        for done in results.values()
+    )
+    return ours, theirs
+
+
 @asynccontextmanager
 async def serving_litellm(stage: Stage) -> AsyncIterator[Litellm]:
     """Raises :exc:`MeasurementFailed` when it cannot be had or does not start."""
@@ -114,7 +148,12 @@ async def serving_litellm(stage: Stage) -> AsyncIterator[Litellm]:
     scratch, port = stage.bench.scratch, free_port()
     key = f"sk-{secrets.token_hex(16)}"
     config = scratch / "litellm.yaml"
-    config.write_text(config_text(stage.upstream.port, key))
+    bases = {
+        "json": f"http://127.0.0.1:{stage.upstream.port}{JSON_PATH}",
+        "sse": f"http://127.0.0.1:{stage.upstream.port}{STREAM_PATH}",
+        "lockstep": f"http://127.0.0.1:{stage.lockstep.port}/v1",
+    }
+    config.write_text(config_text(bases, key))
     environment = clean_environment(
         scratch, LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_TELEMETRY="False"
     )
@@ -138,20 +177,20 @@ async def serving_litellm(stage: Stage) -> AsyncIterator[Litellm]:
         yield litellm
 
 
-def config_text(port: int, key: str) -> str:
-    """Its config: both answers of the upstream, a price, and a key that is checked."""
+def config_text(bases: Mapping[str, str], key: str) -> str:
+    """Its config: a model for each upstream, a price, and a key that is checked."""
     models = [
         {
             "model_name": name,
             "litellm_params": {
                 "model": f"openai/{MODEL}",
-                "api_base": f"http://127.0.0.1:{port}{path}",
+                "api_base": base,
                 "api_key": "bench",
                 "input_cost_per_token": 0.000001,
                 "output_cost_per_token": 0.000002,
             },
         }
-        for name, path in (("json", JSON_PATH), ("sse", STREAM_PATH))
+        for name, base in bases.items()
     ]
     return json.dumps({"model_list": models, "general_settings": {"master_key": key}})
 

@@ -17,8 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from tests.bench.answers import EVENTS
-from tests.bench.frames import FrameChecker, FrameReport
+from tests.bench.answers import EVENTS, MESSAGES_EVENTS
+from tests.bench.frames import EventCounter, FrameChecker, FrameReport
 from tests.bench.processes import MeasurementFailed
 from tests.bench.wire import AnswerReader
 
@@ -38,18 +38,39 @@ def _chunk(event: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
-def segments(events: Sequence[bytes]) -> tuple[list[bytes], list[int]]:
-    """What the upstream sends step by step, and how many events are out after each step.
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What the upstream sends step by step.
 
-    Usage and the end come together, as providers send them: a gateway may keep
-    the last events until the call is settled.
+    ``exact``: the very events come out, and the next step waits for all of them.
+    Otherwise they are translated on the way, and it waits for any event at all.
     """
-    chunks = [_chunk(event) for event in events]
-    steps = [_HEAD + chunks[0], *chunks[1:-2], b"".join(chunks[-2:]) + b"0\r\n\r\n"]
-    return steps, [*range(1, len(steps)), len(events)]
+
+    steps: tuple[bytes, ...]
+    out_after: tuple[int, ...]  # how many events were sent after each step
+    exact: bool
+
+    @classmethod
+    def of(cls, events: Sequence[bytes], *, first: int = 1, last: int, exact: bool) -> "Script":
+        """Each event is a step, but for the ``first`` ones and the ``last`` ones together.
+
+        Usage and the end come together, as providers send them: a gateway may
+        keep the last events until the call is settled.
+        """
+        chunks = [_chunk(event) for event in events]
+        middle = chunks[first:-last]
+        steps = (
+            _HEAD + b"".join(chunks[:first]),
+            *middle,
+            b"".join(chunks[-last:]) + b"0\r\n\r\n",
+        )
+        return cls(steps, (*range(first, first + len(middle) + 1), len(events)), exact)
 
 
-_SEGMENTS, _OUT_AFTER = segments(EVENTS)
+CHAT = Script.of(EVENTS, last=2, exact=True)
+# What ends an answer is one step where others may hold it back until they know the usage.
+TRANSLATED_CHAT = Script.of(EVENTS, last=3, exact=False)
+TRANSLATED_MESSAGES = Script.of(MESSAGES_EVENTS, first=2, last=3, exact=False)
 
 
 @dataclass(slots=True)
@@ -59,6 +80,7 @@ class LockstepResult:
     frames: int = 0
     streams: int = 0
     seconds: float = 0.0
+    begun: int = 0  # streams that were answered to their end, also after the time was up
     stalls: int = 0  # events that only came out when the next one was sent, or late
     cpu_us: float | None = None  # of the server, a frame
     delays: list[float] = field(default_factory=list)  # of tokens after the first
@@ -97,32 +119,36 @@ class _Upstream:
 class _Slot:
     """One caller: asks, checks what comes, asks again."""
 
-    def __init__(self, port: int, request: bytes) -> None:
+    def __init__(self, port: int, request: bytes, script: Script) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._request = request
+        self._script = script
         self._reader = AnswerReader()
         self.upstream: _Upstream | None = None
         self.ask()
 
     def ask(self) -> None:
         self._reader.restart()
-        self.checker = FrameChecker(EVENTS)
+        self.checker = FrameChecker(EVENTS) if self._script.exact else EventCounter()
         self.upstream = None
         self._sent = 0
+        self._arrived_before = 0  # when the last step was sent
         self.moved_at = perf_counter()
         self.next_at: float | None = None  # when the next event is sent, if that has a time
         self.socket.sendall(self._request)
 
     def advance(self) -> None:
         """Send the next step, if there is one."""
-        if self.upstream is not None and self._sent < len(_SEGMENTS):
-            self.upstream.socket.sendall(_SEGMENTS[self._sent])
+        steps = self._script.steps
+        if self.upstream is not None and self._sent < len(steps):
+            self._arrived_before = self.checker.arrived
+            self.upstream.socket.sendall(steps[self._sent])
             self._sent += 1
             self.moved_at = perf_counter()
 
     def receive(self) -> int:
-        """Take what has come; return how many events that were."""
+        """Take what has come; return how many events of the upstream that were."""
         data = self.socket.recv(65536)
         if not data:
             raise MeasurementFailed("a stream was closed before its end")
@@ -131,17 +157,25 @@ class _Slot:
             self.checker.feed(piece)
         if self._reader.status not in (0, 200):
             raise MeasurementFailed(f"a stream was refused with status {self._reader.status}")
-        return self.checker.arrived - before
+        if self._script.exact:
+            return self.checker.arrived - before
+        # Of what is translated, the first sign of a step stands for all of it.
+        if before > self._arrived_before or self.checker.arrived == before:
+            return 0
+        out = self._script.out_after
+        return out[self._sent - 1] - (out[self._sent - 2] if self._sent > 1 else 0)
 
     @property
     def is_due(self) -> bool:
         """Everything that was sent has come out."""
-        return self._sent == 0 or self.checker.arrived >= _OUT_AFTER[self._sent - 1]
+        if self._script.exact:
+            return self._sent == 0 or self.checker.arrived >= self._script.out_after[self._sent - 1]
+        return self._sent == 0 or self.checker.arrived > self._arrived_before
 
     @property
     def says_more(self) -> bool:
         """What was sent last is a token after the first: the end waits for the books."""
-        return 1 < self._sent < len(_SEGMENTS)
+        return 1 < self._sent < len(self._script.steps)
 
     @property
     def is_done(self) -> bool:
@@ -184,6 +218,7 @@ class Lockstep:
         seconds: float,
         cpu_seconds: Callable[[], float] | None = None,
         pause: float = 0.0,
+        script: Script = CHAT,
     ) -> LockstepResult:
         """One stream after the other for each of ``requests``, all in parallel.
 
@@ -198,7 +233,7 @@ class Lockstep:
         result = LockstepResult()
         try:
             for request in requests:
-                slot = _Slot(port, request)
+                slot = _Slot(port, request, script)
                 self._by_number.append(slot)
                 self._slots[slot.socket.fileno()] = slot
                 self._epoll.register(slot.socket, select.EPOLLIN)
@@ -266,6 +301,7 @@ class Lockstep:
                 result.delays.append(perf_counter() - slot.moved_at)
         if slot.is_done:
             result.streams += 1
+            result.begun += 1
             result.report += slot.checker.finish()
             if again:
                 slot.ask()

@@ -9,7 +9,8 @@ from tests.bench.answers import EVENTS, MODEL, request_body, request_bytes
 from tests.bench.frames import FrameChecker, FrameReport
 from tests.bench.gateway import CHAT
 from tests.bench.latency import in_thread
-from tests.bench.lockstep import LockstepResult, marker
+from tests.bench.lockstep import CHAT as CHAT_SCRIPT
+from tests.bench.lockstep import LockstepResult, Script, marker
 from tests.bench.processes import MeasurementFailed, Server
 from tests.bench.report import Row, at_least, at_least_share, at_most
 from tests.bench.samples import median, percentile
@@ -114,16 +115,31 @@ async def lockstep(stage: Stage, name: str, *, streams: int, pause: float = 0.0)
     port, server = ends[name]
     request = _gateway_request if name == "gateway" else _bare_request
     requests = [request(stage, slot) for slot in range(streams)]
-    return await _stoppable(stage, partial(_run, stage, port, requests, server, pause))
+    return await in_lockstep(stage, port, requests, server, pause=pause)
 
 
-def _run(
-    stage: Stage, port: int, requests: Sequence[bytes], server: Server | None, pause: float
+async def in_lockstep(
+    stage: Stage,
+    port: int,
+    requests: Sequence[bytes],
+    server: Server | None,
+    *,
+    pause: float = 0.0,
+    script: Script = CHAT_SCRIPT,
+    seconds: int = 0,
 ) -> LockstepResult:
-    # A stream of a hundred pauses has to have room for one.
-    seconds = max(stage.bench.plan.seconds, 150 * pause)
-    cpu_seconds = server.cpu_seconds if server else None
-    return stage.lockstep.run(port, requests, seconds=seconds, cpu_seconds=cpu_seconds, pause=pause)
+    """A round of streams for ``requests``, each with the marker of its place."""
+    run = partial(
+        stage.lockstep.run,
+        port,
+        requests,
+        # A stream of a hundred pauses has to have room for one.
+        seconds=max(seconds or stage.bench.plan.seconds, 150 * pause),
+        cpu_seconds=server.cpu_seconds if server else None,
+        pause=pause,
+        script=script,
+    )
+    return await _stoppable(stage, run)
 
 
 async def _stoppable(stage: Stage, run: Callable[[], LockstepResult]) -> LockstepResult:

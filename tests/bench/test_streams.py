@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.bench.answers import ANSWER, EVENTS, STREAM, request_body, request_bytes
 from tests.bench.frames import FrameChecker, FrameReport
-from tests.bench.lockstep import Lockstep, marker, segments
+from tests.bench.lockstep import CHAT, TRANSLATED_CHAT, Lockstep, marker
 from tests.bench.processes import MeasurementFailed
 from tests.bench.wire import AnswerReader, BadAnswer
 
@@ -173,7 +173,7 @@ def test_events_that_look_alike_cannot_be_checked() -> None:
 
 
 def test_the_steps_of_a_stream_are_its_events_and_its_end() -> None:
-    steps, out_after = segments(EVENTS)
+    steps, out_after = CHAT.steps, CHAT.out_after
     reader = AnswerReader()
 
     pieces = [reader.feed(step) for step in steps]
@@ -181,7 +181,7 @@ def test_the_steps_of_a_stream_are_its_events_and_its_end() -> None:
     assert reader.done
     assert [piece for found in pieces for piece in found] == list(EVENTS)
     assert [len(found) for found in pieces] == [1] * 102 + [2]
-    assert out_after == [*range(1, 103), 104]
+    assert out_after == (*range(1, 103), 104)
 
 
 class Relay(threading.Thread):
@@ -237,6 +237,20 @@ def test_lock_step_streams_come_out_whole_and_one_event_at_a_time(lockstep: Lock
     assert result.report.faults == result.stalls == 0
     # Usage and the end come in one read, every other event in one of its own.
     assert result.report.chunks * len(EVENTS) == result.report.events * (len(EVENTS) - 1)
+
+
+def test_streams_that_are_translated_on_their_way_are_counted_by_what_went_in(
+    lockstep: Lockstep,
+) -> None:
+    relay = Relay(lockstep.port)
+    relay.start()
+
+    result = lockstep.run(relay.port, [lockstep_request(0)], seconds=0.05, script=TRANSLATED_CHAT)
+    relay.join(5)
+
+    assert result.streams > 0
+    assert result.frames >= result.streams * len(EVENTS)
+    assert result.report.faults == result.stalls == 0
 
 
 def test_a_refused_stream_fails_the_measurement(lockstep: Lockstep) -> None:
