@@ -232,6 +232,8 @@ class Response:
 
     async def read_some(self, *, patience: float) -> bytes:
         """As :meth:`receive`, for at most ``patience`` seconds; then raise :exc:`TooSlow`."""
+        if data := self._reader.take():
+            return data  # it came with the head
         # A scope for each read: one around a loop that yields would be left on
         # trio's stack by a consumer that breaks off.
         with trio.CancelScope(deadline=trio.current_time() + patience):
@@ -240,6 +242,10 @@ class Response:
 
     async def read_all(self, *, limit: int, patience: float) -> bytes:
         """Return the rest of the body; raise as :meth:`read_some`, or :exc:`AnswerTooLarge`."""
+        if self._reader.complete:  # it came with the head
+            if len(data := self._reader.take()) > limit:
+                raise AnswerTooLarge
+            return data
         pieces, size = [], 0
         with trio.CancelScope(deadline=trio.current_time() + patience):
             while data := await self.receive():

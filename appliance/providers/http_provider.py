@@ -4,6 +4,7 @@ What differs between dialects is a :class:`Wire`: where a request goes, what it
 says, and how the answer is read. Everything else is here once.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -45,6 +46,7 @@ _MOST_MODELS = 2000
 _KEY = re.compile(r"[\x21-\x7e]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_USUAL = Timeouts()
 _REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
 
 
@@ -130,20 +132,18 @@ class HttpProvider:
             head = self._request_head(api_key or self._api_key, own=own)
         if REQUEST_ID.fullmatch(call.request_id):
             head += b"X-Request-Id: %s\r\n" % call.request_id.encode("ascii")
-        timeouts = call.timeouts
-        if timeouts is None:
-            response = await self._send(head, await self._encoded(call))
-        else:
-            began = trio.current_time()
-            response = await self._send(
-                head, await self._encoded(call), patience=self._until_head(call, timeouts)
-            )
+        began = trio.current_time()
+        timeouts = call.timeouts or _USUAL
+        body = await self._encoded(call)
+        response = await self._send(head, body, patience=self._until_head(call, timeouts))
         try:
             reply = await self._reply(call, response)
-            if timeouts is not None and timeouts.first_token is not None:
-                # A provider that says 200 and then thinks is not to be waited for either.
-                left = began + timeouts.first_token - trio.current_time()
-                await reply.prime(patience=max(0.0, left))
+            # A provider that says 200 and then fails, or thinks, has not answered yet.
+            first_token = timeouts.first_token
+            await reply.prime(
+                deadline=math.inf if first_token is None else began + first_token,
+                needs_token=first_token is not None,
+            )
         except CONNECTION_TROUBLE as exc:
             response.release()
             raise connection_failure(self.name, exc) from exc

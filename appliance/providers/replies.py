@@ -5,11 +5,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
+import trio
+
 from appliance.model.calls import Delta, Dialect
 from appliance.model.usage import TokenUsage
 from appliance.protocols.answers import AnswerReader, AnswerWriter, WholeAnswer
 from appliance.protocols.openai_answers import text_bytes
 from appliance.providers.base import LARGEST_ANSWER
+from appliance.providers.beginnings import Beginning
 from appliance.providers.connections import Response
 from appliance.providers.errors import (
     CONNECTION_TROUBLE,
@@ -37,6 +40,8 @@ class Context:
 
 class StreamedReply:
     """An answer that comes in pieces, in a dialect that is translated."""
+
+    _relays = False  # callers may be handed the very events
 
     def __init__(self, response: Response, reader: AnswerReader, context: Context) -> None:
         self._response = response
@@ -113,15 +118,23 @@ class StreamedReply:
         if self._silence.was_silent:
             raise UpstreamTimeout(f"{self._context.provider} was silent for too long")
 
-    async def prime(self, *, patience: float) -> None:
-        """Wait for the first bytes of the answer; what they say is read in its time.
+    async def prime(self, *, deadline: float, needs_token: bool) -> None:
+        """Wait until the answer begins (see :class:`Beginning`), at most until ``deadline``.
 
-        Raises as reading them would.
+        What has come is read in its time. Raises as reading it would, also for
+        an answer that begins with an error.
         """
+        beginning = Beginning(type(self._reader)(), needs_token=needs_token or not self._relays)
+        has_begun = False
         try:
-            self._first = self._some(await self._response.read_some(patience=patience))
+            while not has_begun:
+                left = max(0.0, deadline - trio.current_time())
+                patience = min(left, self._context.idle_timeout)
+                data = self._some(await self._response.read_some(patience=patience))
+                has_begun = beginning.feed(data)
         except CONNECTION_TROUBLE as exc:
             raise connection_failure(self._context.provider, exc) from exc
+        self._first = beginning.data
 
     async def _read(self) -> bytes:
         if self._first:
@@ -155,6 +168,8 @@ class Relay(Protocol):
 
 class RelayedReply(StreamedReply):
     """A streamed answer whose events are handed on as they came to callers of its dialect."""
+
+    _relays = True
 
     def __init__(
         self,
@@ -217,7 +232,7 @@ class WholeReply:
         writer.collect(self._answer.deltas())
         return writer.whole(self._context.model, self.usage)
 
-    async def prime(self, *, patience: float) -> None:
+    async def prime(self, *, deadline: float, needs_token: bool) -> None:
         """It is all there."""
 
     def begin(self) -> None:

@@ -1,4 +1,8 @@
-from collections.abc import AsyncIterator, Mapping
+import secrets
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +14,7 @@ import trio
 
 from appliance.cli.gateway import Started, run_gateway
 from appliance.cli.parts import Setup
+from appliance.services.tenants import TenantService
 from tests.stub_provider.server import StubProvider
 
 ADMIN_KEY = "admin:0123456789abcdef"
@@ -36,7 +41,9 @@ providers:
 models:
   default: stub/mock
   aliases: {{fast: stub/mock}}
-  failover: {{smart: [dead/any, stub/fault-529, stub/mock]}}
+  failover:
+    smart: [dead/any, stub/fault-529, stub/mock]
+    shaky: [stub/fault-error-in-200, stub/mock]
   rate_card:
     stub/mock: {{input: "1.00", output: "2.00"}}
     stub/mock-300: {{input: "1.00", output: "2.00"}}
@@ -53,16 +60,26 @@ class Tenant:
     token: str
 
 
+# Nothing here speaks TLS; reading all certificates for each client would take 40 ms.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 class Gateway:
     """A running gateway, and what a client of it needs."""
 
-    def __init__(self, started: Started, state_dir: Path, config: Path) -> None:
-        self.url = started.url
-        self.port = int(started.url.rsplit(":", 1)[1])
-        self.tenants = started.tenants
-        self.state_dir = state_dir
-        self.config = config
-        self.http = httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=60)
+    def __init__(self, url: str, folder: Path, tenants: TenantService | None = None) -> None:
+        self.url = url
+        self._tenants = tenants
+        self.port = int(url.rsplit(":", 1)[1])
+        self.state_dir = folder / "state"
+        self.config = folder / "config.yaml"
+        self.http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=60, verify=_NO_TLS)
+
+    @property
+    def tenants(self) -> TenantService:
+        """Of a gateway that runs in this very process."""
+        assert self._tenants is not None
+        return self._tenants
 
     def headers(self, credential: str, **more: str) -> dict[str, str]:
         return {"authorization": f"Bearer {credential}", **more}
@@ -105,6 +122,17 @@ class Gateway:
         return totals
 
 
+def setup_in(folder: Path, *, stub_port: int, websocket: str = "{}") -> Setup:
+    """A gateway whose providers are the stub, with all that it keeps in ``folder``."""
+    config = folder / "config.yaml"
+    config.write_text(CONFIG.format(port=stub_port, websocket=websocket))
+    return Setup(
+        state_dir=folder / "state",
+        config=config,
+        environ={"OPENCLAW_ADMIN_KEY": ADMIN_KEY, "STUB_KEY": "sk-operators-own-key-0123456789"},
+    )
+
+
 def said(text: str, **more: Any) -> dict[str, Any]:
     """A minimal request to the stub's good model."""
     return {"model": "stub/mock", "messages": [{"role": "user", "content": text}], **more}
@@ -128,13 +156,7 @@ def websocket_limits() -> str:
 async def gateway(
     stub_port: int, tmp_path: Path, nursery: trio.Nursery, websocket_limits: str
 ) -> AsyncIterator[Gateway]:
-    state_dir, config = tmp_path / "state", tmp_path / "config.yaml"
-    config.write_text(CONFIG.format(port=stub_port, websocket=websocket_limits))
-    setup = Setup(
-        state_dir=state_dir,
-        config=config,
-        environ={"OPENCLAW_ADMIN_KEY": ADMIN_KEY, "STUB_KEY": "sk-operators-own-key-0123456789"},
-    )
+    setup = setup_in(tmp_path, stub_port=stub_port, websocket=websocket_limits)
     started: list[Started] = []
     ready = trio.Event()
 
@@ -145,7 +167,7 @@ async def gateway(
     nursery.start_soon(partial(run_gateway, setup, when_started=when_started))
     with trio.fail_after(10):
         await ready.wait()
-    gateway = Gateway(started[0], state_dir, config)
+    gateway = Gateway(started[0].url, tmp_path, started[0].tenants)
     async with gateway.http:
         yield gateway
 
@@ -153,3 +175,35 @@ async def gateway(
 @pytest.fixture
 async def acme(gateway: Gateway) -> Tenant:
     return await gateway.create("acme")
+
+
+@pytest.fixture(scope="session")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The URL and the folder of a gateway that all tests share which need no fresh one."""
+    folder = tmp_path_factory.mktemp("lasting")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.gateway.lasting", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    with process:  # which ends its input and waits for it
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().strip()
+        assert url, (folder / "log").read_text()
+        yield url, folder
+
+
+@pytest.fixture
+async def lasting_gateway(lasting: tuple[str, Path]) -> AsyncIterator[Gateway]:
+    """For a module whose tests keep to tenants of their own: let ``gateway`` return it."""
+    gateway = Gateway(*lasting)
+    async with gateway.http:
+        yield gateway
+
+
+@pytest.fixture
+async def fresh_tenant(lasting_gateway: Gateway) -> Tenant:
+    """A tenant of the lasting gateway that nobody else knows."""
+    return await lasting_gateway.create(f"acme-{secrets.token_hex(4)}")

@@ -37,6 +37,26 @@ async def test_a_head_says_who_answered_who_did_not_and_what_it_cost(
     assert "x-openclaw-cost" not in again.headers
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_a_stream_that_begins_with_an_error_is_asked_of_the_next_and_else_refused(
+    gateway: Gateway, acme: Tenant, path: str
+) -> None:
+    def asked(model: str) -> dict[str, object]:
+        if path == "/v1/responses":
+            return {"model": model, "input": "x", "stream": True}
+        return {**said("x", model=model, stream=True), "max_tokens": 100}
+
+    headers = gateway.headers(acme.token)
+    alone = await gateway.http.post(path, json=asked("stub/fault-error-in-200"), headers=headers)
+    chained = await gateway.http.post(path, json=asked("shaky"), headers=headers)
+
+    assert alone.status_code in {503, 529}, alone.text
+    assert alone.headers["content-type"] == "application/json"
+    assert chained.status_code == 200
+    assert "stub/fault-error-in-200;reason=" in chained.headers["x-openclaw-failover"]
+    assert chained.headers["x-openclaw-model"] == "stub/mock"
+
+
 async def test_an_agents_answer_tells_what_all_its_calls_cost(
     gateway: Gateway, acme: Tenant
 ) -> None:

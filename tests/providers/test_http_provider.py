@@ -364,6 +364,32 @@ async def test_a_first_token_that_does_not_come_is_not_waited_for(
     assert trio.current_time() == 3
 
 
+@pytest.mark.parametrize("dialect", [each for each in DIALECTS if each != "ollama"])
+async def test_comments_are_no_first_token(
+    bench: Bench, dialect: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = lambda asked: replace(good(asked), pieces=(b": busy\n\n",) * 50, pause=0.2)  # noqa: E731 - a script
+    monkeypatch.setitem(cast("dict[str, Any]", FAULTS), "busy", busy)
+    asked = replace(call(model="fault-busy"), timeouts=Timeouts(first_token=3))
+    with pytest.raises(UpstreamTimeout):
+        async with bench.provider(dialect).open(asked):
+            pass
+
+    assert trio.current_time() == pytest.approx(3)
+
+
+@EVERY
+async def test_an_error_as_the_first_event_is_a_refusal_like_any_other(
+    bench: Bench, dialect: str
+) -> None:
+    provider = bench.provider(dialect)
+    with pytest.raises(ProviderFailure, match="overloaded"):
+        async with provider.open(call(model="fault-error-in-200")):
+            raise AssertionError("it has not begun")
+
+    assert provider._pool.unused == 64
+
+
 @EVERY
 async def test_an_answer_whose_first_token_came_in_time_is_whole(
     bench: Bench, dialect: str
