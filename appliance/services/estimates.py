@@ -23,7 +23,7 @@ def input_to_reserve(prompt_bytes: int) -> int:
 def usage_of(request: SpendRequest, outcome: Outcome) -> TokenUsage:
     """What the provider says the call used; an estimate where it says nothing credible."""
     usage = outcome.usage
-    if usage is not None and _is_plausible(usage):
+    if usage is not None and (is_credible(usage) or _may_be_nothing(usage, outcome)):
         return usage
     if outcome.status is OutcomeStatus.FAILED and outcome.text_bytes == 0:
         return TokenUsage()  # refused or unreachable: providers charge nothing for it
@@ -32,6 +32,21 @@ def usage_of(request: SpendRequest, outcome: Outcome) -> TokenUsage:
         output=-(-outcome.text_bytes // _BYTES_A_TOKEN),
         estimated=True,
     )
+
+
+def is_credible(usage: TokenUsage | None) -> bool:
+    """Whether a provider has counted what was asked and what was answered."""
+    return (
+        usage is not None
+        and usage.prompt > 0
+        and usage.completion > 0
+        and _is_plausible(usage)
+    )
+
+
+def _may_be_nothing(usage: TokenUsage, outcome: Outcome) -> bool:
+    """Whether zeros can be true: who has said something was asked, and has used tokens."""
+    return outcome.text_bytes == 0 and _is_plausible(usage)
 
 
 def _is_plausible(usage: TokenUsage) -> bool:

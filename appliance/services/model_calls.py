@@ -24,7 +24,7 @@ from appliance.services import surcharges
 from appliance.services.asking import Asking, owner_of
 from appliance.services.call_requests import AwakeTenant as AwakeTenant
 from appliance.services.call_requests import CallRequest as CallRequest
-from appliance.services.estimates import input_to_reserve
+from appliance.services.estimates import input_to_reserve, is_credible
 from appliance.services.guardrails.rules import Meetings, RuleBook, Rules
 from appliance.services.key_rings import KeyRings
 from appliance.services.response_cache import (
@@ -369,5 +369,5 @@ def _outcome(progress: _Progress) -> Outcome:
         price=progress.price,
         provider_request_id=None if reply is None else reply.provider_request_id,
         # Only needed, and only worth its price, where the provider has not counted.
-        text_bytes=0 if reply is None or usage is not None else reply.text_bytes,
+        text_bytes=0 if reply is None or is_credible(usage) else reply.text_bytes,
     )

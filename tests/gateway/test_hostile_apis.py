@@ -22,7 +22,7 @@ from appliance.protocols.responses.items import input_items
 from appliance.protocols.responses.messages import read_messages
 from appliance.protocols.responses.request import ResponsesRequest
 from appliance.protocols.responses.writer import ResponseWriter
-from tests.gateway.conftest import Gateway, Tenant
+from tests.gateway.conftest import Gateway, Tenant, said
 from tests.gateway.inbound import INBOUND, Ask, Inbound
 from tests.gateway.raw_websocket import TEXT, frame
 from tests.gateway.responding import Client
@@ -597,3 +597,17 @@ async def test_every_api_says_whether_to_try_again(gateway: Gateway, mallory: Te
         answer = await Client(gateway, mallory).send("POST", inbound.path, body)
         assert answer.headers["x-should-retry"] == "true", speaks
         assert answer.headers["x-openclaw-attempts"] == "1", speaks
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("lie", ["zero-usage", "huge-usage", "lying-usage", "no-usage"])
+async def test_an_answer_whose_usage_cannot_be_true_is_estimated_and_flagged(
+    gateway: Gateway, acme: Tenant, lie: str, *, stream: bool
+) -> None:
+    answer = await gateway.chat(acme, said("x" * 400, model=f"stub/fault-{lie}", stream=stream))
+    used = await gateway.usage(acme)
+
+    assert answer.status_code == 200
+    assert used["estimated_requests"] == 1
+    assert used["input_tokens"] >= 100
+    assert 0 < used["output_tokens"] < 1000

@@ -50,6 +50,19 @@ def test_a_provider_that_counts_nonsense_has_told_nothing(counted: TokenUsage) -
     assert usage == TokenUsage(input=17, output=2, estimated=True)
 
 
+@pytest.mark.parametrize(
+    "counted", [TokenUsage(), TokenUsage(input=7), TokenUsage(output=2)], ids=str
+)
+def test_who_has_answered_was_asked_and_has_used_tokens(counted: TokenUsage) -> None:
+    usage = usage_of(REQUEST, outcome(counted, text_bytes=8))
+
+    assert usage == TokenUsage(input=17, output=2, estimated=True)
+
+
+def test_an_answer_without_a_word_may_have_cost_nothing() -> None:
+    assert usage_of(REQUEST, outcome(TokenUsage())) == TokenUsage()
+
+
 def test_as_many_tokens_as_can_be_believed_are_believed() -> None:
     usage = TokenUsage(input=10**9)
 

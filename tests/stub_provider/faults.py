@@ -142,6 +142,14 @@ def _lying_usage(asked: Asked) -> Answer:
     return _with_usage(asked, {"prompt_tokens": "many", "completion_tokens": -3})
 
 
+def _zero_usage(asked: Asked) -> Answer:
+    return _with_usage(asked, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})
+
+
+def _huge_usage(asked: Asked) -> Answer:
+    return _with_usage(asked, {"prompt_tokens": 10**12, "completion_tokens": 20})
+
+
 def _with_usage(asked: Asked, usage: object) -> Answer:
     answer = good(replace(asked, include_usage=False))
     if not asked.stream:
@@ -322,6 +330,7 @@ FAULTS: Mapping[str, Fault] = {
     "html": _html,
     "html-502": _html_502,
     "huge": _huge,
+    "huge-usage": _huge_usage,
     "lying-usage": _lying_usage,
     "malformed": _malformed,
     "no-end": _no_end,
@@ -333,4 +342,5 @@ FAULTS: Mapping[str, Fault] = {
     "stream-instead": _stream_instead,
     "tool-call": _tool_call,
     "whole-instead": _whole_instead,
+    "zero-usage": _zero_usage,
 }
