@@ -19,6 +19,7 @@ from appliance.model.callers import Caller
 from appliance.model.money import FREE, Price
 from appliance.model.spending import Outcome, OutcomeStatus, Reservation, Settlement, SpendRequest
 from appliance.model.usage import TokenUsage
+from appliance.protocols.json_body import INLINE_BYTES
 from appliance.providers.base import Provider, Reply
 from appliance.services import surcharges
 from appliance.services.asking import Asking, owner_of
@@ -132,7 +133,7 @@ class ModelCalls:
         :exc:`RateLimited`, :exc:`QuotaExceeded` or what the last provider failed with.
         """
         route = self.require(tenant, caller, request.model)
-        _require_plain(tenant, request, route)
+        await _require_plain(tenant, request, route)
         care = _Care()
         rules = self.rules.find(tenant.config)
         if rules is not None:
@@ -144,6 +145,7 @@ class ModelCalls:
             kept = None if care.place is None else self._cache.find(tenant, care.place)
             if kept is not None:
                 async with self._again(tenant, caller, request, route, kept) as again:
+                    again.guarded = () if care.met is None else care.met.rules
                     yield again
                 return
         reservation = tenant.meter.reserve(
@@ -340,13 +342,17 @@ def _ceiling(prices: Sequence[Price], prompt_tokens: int) -> Price:
     )
 
 
-def _require_plain(tenant: AwakeTenant, request: CallRequest, route: Route) -> None:
+async def _require_plain(tenant: AwakeTenant, request: CallRequest, route: Route) -> None:
     """What costs more than its tokens is not for the gateway's key, unless the operator says so."""
     for target in route.targets:
         section = tenant.config.providers.get(target.provider)
         allows = section is not None and section.extras
         if not allows and owner_of(tenant, target) == GATEWAY:
-            surcharges.require_plain(request.dialect, request.body)
+            asked = request.dialect, request.body
+            if sum(map(len, request.body.values())) <= INLINE_BYTES:
+                surcharges.require_plain(*asked)
+            else:
+                await trio.to_thread.run_sync(surcharges.require_plain, *asked)
             return
 
 

@@ -63,6 +63,8 @@ MAX_RECV = 65536
 # Sends without a checkpoint: a burst of events may hold the loop for a millisecond.
 _MOST_IN_A_ROW = 32
 _LINGER_SECONDS = 2.0
+# From a request's first byte to the end of its head, however slowly the rest drips.
+HEAD_SECONDS = 20.0
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 # RFC 9110 §5.5; anything else could end the header or the whole head early.
@@ -117,7 +119,7 @@ class IdleTimer:
         self._scope.deadline = math.inf
 
     def close_after(self, seconds: float) -> None:
-        self._scope.deadline = trio.current_time() + seconds
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 
     def finish(self) -> None:
         """End the task; the connection is going away by itself."""
@@ -221,6 +223,8 @@ class DoorServer(TCPServer):
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 break
             await self.protocol.handle(RawData(data))
+            if _is_within_a_head(self.protocol.protocol):
+                self.idle_task.close_after(HEAD_SECONDS)
         await self.protocol.handle(Closed())
 
 
@@ -371,6 +375,14 @@ class DoorStream(HTTPStream):
 def _is_still_sent_to(protocol: object) -> bool:
     """Whether a client is in the middle of a request's body."""
     return type(protocol) is DoorProtocol and protocol.connection.their_state is h11.SEND_BODY
+
+
+def _is_within_a_head(protocol: object) -> bool:
+    """Whether a request has begun and not all of its head is there."""
+    if type(protocol) is not DoorProtocol:
+        return False
+    connection = protocol.connection
+    return connection.their_state is h11.IDLE and bool(connection.trailing_data[0])
 
 
 def _has_one_writer(protocol: object) -> bool:

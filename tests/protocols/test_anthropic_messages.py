@@ -1,6 +1,7 @@
 """A chat-completions request in Anthropic's words."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -316,3 +317,42 @@ def test_a_callers_own_request_travels_as_it_was_asked_for(
     )
 
     assert encode_request(asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "budget"),
+    [(None, 2000), (4000, 2000), (2001, 2000), (2000, 1024), (1500, 1024), (1025, 1024)],
+)
+def test_thinking_fits_into_an_answer_that_is_cut(limit: int | None, budget: int) -> None:
+    thinking = {"type": "enabled", "budget_tokens": 2000, "display": "omitted"}
+    request = native(limit, max_tokens=4000, thinking=thinking)
+
+    assert request["thinking"] == {**thinking, "budget_tokens": budget}
+    assert request["thinking"]["budget_tokens"] < request["max_tokens"]
+
+
+def test_an_answer_that_is_cut_below_any_thinking_is_refused_in_our_words() -> None:
+    with pytest.raises(InvalidRequest, match=r"thinking: needs .* which may have 500"):
+        native(500, max_tokens=4000, thinking={"type": "enabled", "budget_tokens": 2000})
+
+
+@pytest.mark.parametrize(
+    "thinking",
+    [
+        {"type": "enabled", "budget_tokens": 9000},  # interleaved, which may exceed an answer
+        {"type": "adaptive"},
+        {"type": "disabled"},
+        None,
+    ],
+)
+def test_thinking_that_is_the_callers_own_affair_is_left_alone(thinking: Any) -> None:
+    assert native(500, max_tokens=4000, thinking=thinking)["thinking"] == thinking
+
+
+def native(limit: int | None, **members: Any) -> dict[str, Any]:
+    """The request that a caller of Anthropic's API comes to with a limit of the gateway's."""
+    asked = call(**members)
+    body = {**asked.body, **{name: json.dumps(value).encode() for name, value in members.items()}}
+    ours = replace(asked, body=body, dialect=Dialect.ANTHROPIC, output_limit=limit)
+    request: dict[str, Any] = json.loads(encode_request(ours))
+    return request

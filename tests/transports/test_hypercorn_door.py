@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any
 
 import httpx
+import hypercorn.protocol
+import hypercorn.trio.run
 import pytest
 import trio
 from hypercorn.config import Config
@@ -294,3 +296,34 @@ async def test_the_idle_timer_starts_one_task_however_often_it_is_restarted() ->
 
     assert tasks.spawned == 1
     assert timer._scope.deadline == math.inf
+
+
+async def test_a_head_that_drips_in_is_not_waited_for_as_long_as_an_idle_connection(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypercorn_door, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(hypercorn.trio.run, "TCPServer", hypercorn_door.DoorServer)
+    monkeypatch.setattr(hypercorn.protocol, "H11Protocol", hypercorn_door.DoorProtocol)
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.keep_alive_timeout = 60
+    config.errorlog = None
+    stop = trio.Event()
+    binds: list[str] = await nursery.start(partial(serve, app, config, shutdown_trigger=stop.wait))
+    port = int(binds[0].rsplit(":", 1)[1])
+
+    async def drip(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                await stream.send_all(b"x-more: and more\r\n")
+                await trio.sleep(0.02)
+
+    async with await trio.open_tcp_stream("127.0.0.1", port) as idle:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        nursery.start_soon(drip, stream)
+        assert await until_closed(stream) == b""
+
+        await idle.send_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"200" in await idle.receive_some()
+    stop.set()
