@@ -166,10 +166,11 @@ class ModelCalls:
         )
         progress = _Progress(request.prompt_bytes)
         call: OpenCall | None = None
+        recording: RecordingReply | None = None
         try:
             call = await self._ask(tenant, caller, request, route, reservation, progress)
-            recording = _dressed(call, care, tenant)
             try:
+                recording = _dressed(call, care, tenant)
                 yield call
             except BaseException as exc:
                 if not await call.opening.__aexit__(type(exc), exc, exc.__traceback__):
