@@ -26,6 +26,7 @@ from appliance.transports.openai_api.embeddings import EmbeddingsHandler
 from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.raw.door import RawDoor
 from appliance.transports.raw.exchange import RawRoute
+from appliance.transports.raw.unknown_paths import LABEL, UnknownPathHandler, unknown_paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,14 @@ def raw_routes(base: ApiFoundation) -> dict[str, Endpoint]:
     anthropic = partial(RawRoute, door=base.door, tenants=base.tenants, form=anthropic_failure)
     chat = "/v1/chat/completions"
     responses = build_responses(base.calls, base.turns, base.clock)
+    nothing = UnknownPathHandler()
+    missing, missing_there = openai(nothing, label=LABEL), anthropic(nothing, label=LABEL)
     return {
+        **unknown_paths(
+            either=models.ByVersionHeader(missing, missing_there),
+            openai=missing,
+            anthropic=missing_there,
+        ),
         **response_routes(
             responses,
             base.calls,
@@ -80,7 +88,7 @@ def raw_routes(base: ApiFoundation) -> dict[str, Endpoint]:
 
 
 def _models(base: ApiFoundation, *, label: str) -> Endpoint:
-    offered = models.Offered(base.list_models)
+    offered = models.Offered(base.list_models, base.calls)
     route = partial(RawRoute, door=base.door, tenants=base.tenants, label=label)
     return models.ByVersionHeader(
         openai=route(models.ModelsHandler(offered, base.started_at), form=failure_of),

@@ -232,7 +232,7 @@ class Parts:
                 calls=self.calls,
                 turns=self.turns,
                 tools=self.websocket.services.tools,
-                counts=TokenCounts(self.router, self.providers.current),
+                counts=TokenCounts(self.router, self.providers.current, self.calls.rules),
                 list_models=self._list_models,
                 started_at=self._started_at,
                 clock=now,

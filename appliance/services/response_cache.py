@@ -6,18 +6,28 @@ a tenant that is made anew under an old name finds nothing.
 """
 
 import hashlib
+import sys
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import msgspec
 import trio
 
 from appliance.model.cache_use import CacheWish
-from appliance.model.calls import Delta, Dialect, Finished, FinishReason, LogprobsDelta, TextDelta
+from appliance.model.calls import (
+    Delta,
+    Dialect,
+    Finished,
+    FinishReason,
+    LogprobsDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from appliance.model.usage import TokenUsage
 from appliance.providers.base import Reply
 from appliance.services.asking import owner_of
@@ -35,20 +45,31 @@ _NO_MATTER = frozenset(
 )  # fmt: skip
 _GOOD_ENDS = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
 _STORED_AS = frozenset({"id", "status"})
-_OVERHEAD = 512  # bytes that an answer takes besides its text
-_EACH = 128  # … and each piece of it
+_items = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+# Bytes of memory, as measured: of an answer besides its pieces, and of each piece
+# besides its texts. What was decoded takes up to seven times its JSON.
+_OVERHEAD = 1024
+_EACH = 128
+_DECODED = 8
 _MOST_OF_ALL = 4  # one answer takes at most a fourth of what a tenant may keep
+_MOST_PIECES = 512  # that wait to be joined
+_BARE = sys.getsizeof("")
+
+Spoken = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta  # more of it may follow
 
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswer:
-    """``deltas`` end with ``Finished``; ``size`` is in bytes, ``until`` by trio's clock."""
+    """``deltas`` end with ``Finished``; ``size`` is in bytes, ``since`` by trio's clock."""
 
     target: Target
     deltas: Sequence[Delta]
     usage: TokenUsage | None
     size: int
-    until: float
+    since: float
+
+    def is_old(self, ttl: float) -> bool:
+        return self.since + ttl <= trio.current_time()
 
 
 class _Shelf:
@@ -65,6 +86,11 @@ class _Shelf:
 
     def drop_oldest(self) -> None:
         self.drop(next(iter(self.answers)))
+
+    def drop_old(self, ttl: float) -> None:
+        """Those that are too old to be of use, as far as nobody used them since."""
+        while self.answers and next(iter(self.answers.values())).is_old(ttl):
+            self.drop_oldest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +145,8 @@ class ResponseCache:
         answer = shelf.answers.get(place.key)
         if answer is None:
             return None
-        if answer.until <= trio.current_time():
+        # As long as the config says now, whatever it said then.
+        if answer.is_old(tenant.config.defaults.response_cache.ttl):
             shelf.drop(place.key)
             return None
         shelf.answers.move_to_end(place.key)
@@ -137,10 +164,9 @@ class ResponseCache:
             return
         shelf = self._shelves.setdefault(tenant.meter, _Shelf())
         shelf.drop(place.key)
-        until = trio.current_time() + settings.ttl
-        shelf.answers[place.key] = KeptAnswer(
-            recording.target, deltas, recording.usage, size, until
-        )
+        shelf.drop_old(settings.ttl)
+        now = trio.current_time()
+        shelf.answers[place.key] = KeptAnswer(recording.target, deltas, recording.usage, size, now)
         shelf.size += size
         while shelf.size > settings.max_bytes:
             shelf.drop_oldest()
@@ -153,14 +179,18 @@ class ResponseCache:
 
 
 class RecordingReply(DeltaReply):
-    """Notes what it hands on, up to ``most_bytes``."""
+    """Notes what it hands on, as much of ``most_bytes`` as one answer may take.
+
+    An answer comes in hundreds of pieces, and is kept in one for each voice.
+    """
 
     def __init__(self, inner: Reply, target: Target, *, most_bytes: int) -> None:
         super().__init__(inner, target.model)
         self.target = target
-        self._left = most_bytes
+        self._left = most_bytes // _MOST_OF_ALL
         self._notes: list[Delta] | None = []
-        self._texts: list[str] = []
+        self._first: Spoken | None = None  # of those that become one
+        self._texts: list[str] = []  # of all of them
 
     @property
     def recorded(self) -> Sequence[Delta]:
@@ -177,18 +207,48 @@ class RecordingReply(DeltaReply):
     def _note(self, delta: Delta) -> None:
         if self._notes is None:
             return
-        self._left -= _size(delta)
+        goes_on = _goes_on(self._first, delta)
+        self._left -= sys.getsizeof(_text(delta)) - _BARE if goes_on else _size(delta)
         if self._left < 0:
-            self._notes = None
-            return
-        if isinstance(delta, TextDelta):
-            self._texts.append(delta.text)
-            return
-        if self._texts:
-            # An answer comes in hundreds of pieces, and is kept as one.
-            self._notes.append(TextDelta("".join(self._texts)))
+            self._notes = self._first = None
             self._texts.clear()
-        self._notes.append(delta)
+            return
+        if not goes_on:
+            self._join(self._notes)
+            if not isinstance(delta, Spoken):
+                self._notes.append(delta)
+                return
+            self._first = delta
+        self._texts.append(_text(delta))
+        if len(self._texts) > _MOST_PIECES:
+            self._texts = ["".join(self._texts)]
+
+    def _join(self, notes: list[Delta]) -> None:
+        match self._first:
+            case None:
+                return
+            case ToolCallDelta() as call:
+                notes.append(replace(call, arguments="".join(self._texts)))
+            case words:
+                notes.append(replace(words, text="".join(self._texts)))
+        self._first = None
+        self._texts.clear()
+
+
+def _text(delta: Delta) -> str:
+    match delta:
+        case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text):
+            return text
+        case ToolCallDelta():
+            return delta.arguments
+    return ""
+
+
+def _goes_on(first: Delta | None, delta: Delta) -> bool:
+    """Whether ``delta`` is more of what ``first`` began."""
+    if isinstance(first, ToolCallDelta) and isinstance(delta, ToolCallDelta):
+        return first.index == delta.index and not (delta.id or delta.name)
+    return type(first) is type(delta)  # of what stands alone there is never a first
 
 
 class KeptReply(DeltaReply):
@@ -219,28 +279,44 @@ def _is_good(last: Delta) -> bool:
 
 def _key(tenant: AwakeTenant, request: CallRequest, route: Route, rules: bytes) -> bytes:
     digest = hashlib.sha256()
-    targets = [[str(target), owner_of(tenant, target)] for target in route.targets]
     head = [
         tenant.id,
         request.dialect,
-        targets,
+        [_asked(tenant, target) for target in route.targets],
         sorted(request.headers.items()),
         request.output_limit,
     ]
     _add(digest.update, (msgspec.json.encode(head), rules))
     for name in sorted(request.body.keys() - _NO_MATTER):
-        value = msgspec.json.decode(request.body[name])
-        if name == "input" and request.dialect is Dialect.RESPONSES and isinstance(value, list):
-            value = [_nameless(item) for item in value]
-        _add(digest.update, (name.encode(), msgspec.json.encode(value, order="sorted")))
+        value = request.body[name]
+        if name == "input" and request.dialect is Dialect.RESPONSES:
+            value = _nameless(value)
+        # Without the white space, and with all that decoding would lose: the order
+        # of keys, in which a model fills in a schema, and all digits of numbers.
+        _add(digest.update, (name.encode(), msgspec.json.format(value, indent=-1)))
     return digest.digest()
 
 
-def _nameless(item: Any) -> Any:
-    """An item without the name it was given when it was stored, each time another one."""
-    if not isinstance(item, dict) or item.get("type") == "item_reference":
-        return item
-    return {key: value for key, value in item.items() if key not in _STORED_AS}
+def _asked(tenant: AwakeTenant, target: Target) -> Sequence[object]:
+    """Who is asked, where that is, and with whose key."""
+    section = tenant.config.providers.get(target.provider)
+    key = tenant.provider_key(target.provider)
+    return [str(target), owner_of(tenant, target), section, key]
+
+
+def _nameless(text: bytes) -> bytes:
+    """Items without the names they were given when they were stored, each time others."""
+    try:
+        items = _items.decode(text)
+    except msgspec.ValidationError:
+        return text  # one message, as text
+    return msgspec.json.encode([_bare(item) for item in items])
+
+
+def _bare(item: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    if item.keys() <= {*_STORED_AS, "type"}:
+        return item  # nothing but a reference to another one
+    return {name: value for name, value in item.items() if name not in _STORED_AS}
 
 
 def _add(update: Callable[[bytes], None], parts: Iterable[bytes]) -> None:
@@ -254,8 +330,8 @@ def _size(delta: Delta) -> int:
     match delta:
         case Finished():
             return _EACH
-        case LogprobsDelta(tokens):
-            return _EACH + len(msgspec.json.encode(tokens))
+        case LogprobsDelta():  # or an aside, which is one with more in it
+            return _EACH + _DECODED * len(msgspec.json.encode(delta))
         case _:
             fields = (getattr(delta, name) for name in delta.__slots__)
-            return _EACH + sum(len(f.encode()) for f in fields if isinstance(f, str))
+            return _EACH + sum(sys.getsizeof(each) - _BARE for each in fields if type(each) is str)

@@ -1,10 +1,12 @@
 """How many tokens a prompt has, without having it answered: nothing is spent."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from time import perf_counter
 
 import trio
 
+from appliance.model.attempts import Trail
 from appliance.model.callers import Caller
 from appliance.model.calls import Dialect, ModelCall
 from appliance.model.errors import InvalidRequest, Kind, ProviderFailure
@@ -18,16 +20,31 @@ from appliance.services.guardrails.rules import RuleBook
 from appliance.services.routing import Router
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderCount:
+    """``tokens`` is None where nobody can count, or not what is in the prompt."""
+
+    tokens: int | None
+    waited: float = 0.0  # seconds for the provider; not ours to answer for
+
+
+_UNKNOWN = ProviderCount(None)
+
+
 class TokenCounts:
     """Asks the model's provider, if its dialect has a word for it: Anthropic's or responses."""
 
-    def __init__(self, router: Router, providers: Callable[[], Mapping[str, Provider]]) -> None:
+    def __init__(
+        self, router: Router, providers: Callable[[], Mapping[str, Provider]], rules: RuleBook
+    ) -> None:
         self._router = router
         self._providers = providers
-        self._rules = RuleBook()
+        self._rules = rules
 
-    async def count(self, tenant: AwakeTenant, caller: Caller, request: CallRequest) -> int | None:
-        """Count the prompt of ``request``; None: nobody can, or not what is in it.
+    async def count(
+        self, tenant: AwakeTenant, caller: Caller, request: CallRequest
+    ) -> ProviderCount:
+        """Count the prompt of ``request``.
 
         A provider that is down or does not count its tokens is no failure: the
         caller estimates. Raises :exc:`ModelUnknown`, :exc:`ModelForbidden`, and
@@ -36,12 +53,13 @@ class TokenCounts:
         """
         route = self._router.resolve(request.model, tenant.config)
         caller.require_model(request.model, map(str, route.targets))
-        if self._rules.find(tenant.config) is not None:
-            return None  # what is not to leave is not to leave for counting either
+        rules = self._rules.find(tenant.config)
+        if rules is not None and rules.looks_at_requests:
+            return _UNKNOWN  # what is not to leave is not to leave for counting either
         target = route.targets[0]
         provider = tenant.own_provider(target.provider) or self._providers().get(target.provider)
         if not isinstance(provider, HttpProvider) or provider.dialect not in _COUNTS:
-            return None
+            return _UNKNOWN
         call = ModelCall(
             model=target.model,
             body=request.body,
@@ -53,17 +71,22 @@ class TokenCounts:
         try:
             call = await _in_words_of(provider.dialect, call)
         except InvalidRequest:
-            return None  # there is no word for something in it
+            return _UNKNOWN  # there is no word for something in it
         key = tenant.provider_key(target.provider)
+        began = perf_counter()
         try:
-            return await _COUNTS[provider.dialect](provider, call, key)
+            tokens = await _COUNTS[provider.dialect](provider, call, key)
         except ProviderFailure as failure:
+            waited = perf_counter() - began
             # A path that it does not know is a 404, as a model would be. Of what speaks
             # like OpenAI most does not count, and says so in many ways.
             is_told = provider.dialect is Dialect.ANTHROPIC
             if is_told and failure.kind is Kind.INVALID and not failure.retryable:
+                failure.trail = Trail(attempts=1, waited=waited)
+                failure.trail.miss(str(target), failure.code)
                 raise
-            return None
+            return ProviderCount(None, waited)
+        return ProviderCount(tokens, perf_counter() - began)
 
 
 async def _in_words_of(dialect: Dialect, call: ModelCall) -> ModelCall:

@@ -3,22 +3,38 @@
 import contextlib
 import gc
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from appliance.config.loading import parse_config
 from appliance.model.cache_use import CacheUse, CacheWish
-from appliance.model.calls import Dialect, FinishReason, TextDelta
+from appliance.model.calls import (
+    Delta,
+    Dialect,
+    Finished,
+    FinishReason,
+    LogprobsDelta,
+    ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from appliance.model.errors import RateLimited, UpstreamFailed
 from appliance.model.quotas import Quotas
+from appliance.protocols.responses.asides import HostedCall
 from appliance.services.model_calls import CallRequest, OpenCall
-from appliance.services.response_cache import ResponseCache
+from appliance.services.response_cache import RecordingReply, ResponseCache
+from appliance.services.routing import Target
 from tests.fakes.providers import FakeProvider, FakeReply
 from tests.fakes.tenants import CALLER, CONFIG, Exchange, FakeTenant, open_tenant
 from tests.fakes.writers import chat_writer
@@ -121,7 +137,7 @@ async def test_a_stream_is_answered_from_a_whole_answer_and_the_other_way_round(
         asking(
             user="ann", metadata={"a": "b"}, stream=True, stream_options={"include_usage": True}
         ),
-        replace(ASKED, body={"messages": b' [ {"content":"hi", "role" : "user"} ]'}),
+        replace(ASKED, body={"messages": b' [ {"role":"user", "content" : "hi"} ]'}),
     ],
 )
 async def test_what_changes_no_answer_makes_no_difference(
@@ -143,12 +159,19 @@ async def test_what_changes_no_answer_makes_no_difference(
         replace(ASKED, dialect=Dialect.ANTHROPIC),
         replace(ASKED, output_limit=21),
         replace(ASKED, headers={"anthropic-beta": "x"}),
+        asking(stop=["x"]),
+        # The order in which a model fills in a schema, and all digits of a number.
+        asking(response_format={"b": 1, "a": 1}),
+        asking(response_format={"a": 1, "b": 1.0}),
+        asking(response_format={"a": 1, "b": 12345678901234567890123}),
     ],
 )
 async def test_what_may_change_an_answer_is_asked_anew(
     exchange: Exchange, tenant: FakeTenant, different: CallRequest
 ) -> None:
     await ask(exchange, tenant)
+    await ask(exchange, tenant, asking(response_format={"a": 1, "b": 1}))
+    await ask(exchange, tenant, asking(response_format={"a": 1, "b": 12345678901234567890124}))
 
     assert (await ask(exchange, tenant, different))[1].cache is CacheUse.MISS
 
@@ -158,13 +181,14 @@ async def test_what_may_change_an_answer_is_asked_anew(
     [
         ({"type": "message", "id": "msg_2", "status": "completed", "content": "x"}, CacheUse.HIT),
         ({"type": "message", "id": "msg_1", "content": "y"}, CacheUse.MISS),
+        ({"id": "msg_2"}, CacheUse.MISS),
     ],
 )
 async def test_the_name_of_an_item_makes_no_difference(
     exchange: Exchange, tenant: FakeTenant, item: dict[str, str], uses: CacheUse
 ) -> None:
     first = {"type": "message", "id": "msg_1", "content": "x"}
-    for each in (first, item):
+    for each in (first, {"id": "msg_1"}, item):
         body = {"input": json.dumps([each]).encode()}
         _, call = await ask(exchange, tenant, replace(ASKED, body=body, dialect=Dialect.RESPONSES))
 
@@ -187,6 +211,37 @@ async def test_another_key_is_another_answer(exchange: Exchange, tenant: FakeTen
     tenant.keys["stub"] = "sk-own"
 
     assert (await ask(exchange, tenant))[1].cache is CacheUse.MISS
+    tenant.keys["stub"] = "sk-of-another-account"
+    assert (await ask(exchange, tenant))[1].cache is CacheUse.MISS
+    assert (await ask(exchange, tenant))[1].cache is CacheUse.HIT
+
+
+async def test_a_provider_that_is_set_up_anew_is_asked_anew(
+    exchange: Exchange, tenant: FakeTenant
+) -> None:
+    await ask(exchange, tenant)
+    address = "stub: {dialect: openai, base_url: 'http://127.0.0.1:9/v1'}"
+    moved = CACHED.replace("stub: {dialect: openai}", address)
+    tenant.config = parse_config(moved, name="config")
+
+    assert (await ask(exchange, tenant))[1].cache is CacheUse.MISS
+
+
+async def test_two_who_ask_the_same_at_once_both_ask_and_one_answer_is_kept(
+    exchange: Exchange, tenant: FakeTenant, stub: FakeProvider
+) -> None:
+    async with exchange.calls.open(tenant, CALLER, ASKED) as first:
+        said, second = await ask(exchange, tenant)
+        size = exchange.cache.size
+        async with aclosing(first.reply.deltas()) as answer:
+            async for _ in answer:
+                pass
+
+    assert (first.cache, second.cache, said) == (CacheUse.MISS, CacheUse.MISS, "answer 1")
+    assert exchange.cache.size == size
+    assert (await ask(exchange, tenant))[0] == "answer 0", "the latest to end"
+    assert len(stub.calls) == 2
+    tenant.assert_settled()
 
 
 async def test_other_guardrails_are_another_answer(exchange: Exchange, tenant: FakeTenant) -> None:
@@ -237,6 +292,104 @@ async def test_an_answer_is_good_for_a_while(
     assert (await ask(exchange, tenant))[1].cache is CacheUse.HIT
     await trio.sleep(2)
     assert (await ask(exchange, tenant))[1].cache is CacheUse.MISS
+
+
+async def test_an_answer_is_good_for_as_long_as_the_config_says_now(
+    exchange: Exchange, tenant: FakeTenant, autojump_clock: MockClock
+) -> None:
+    await ask(exchange, tenant)
+    tenant.config = parse_config(CACHED.replace("ttl: 60", "ttl: 10"), name="config")
+    await trio.sleep(11)
+
+    assert (await ask(exchange, tenant))[1].cache is CacheUse.MISS
+
+
+async def test_old_answers_give_way_when_another_comes(
+    exchange: Exchange, tenant: FakeTenant, autojump_clock: MockClock
+) -> None:
+    await ask(exchange, tenant, asking("one"))
+    await ask(exchange, tenant, asking("two"))
+    await trio.sleep(30)
+    size = exchange.cache.size
+    await ask(exchange, tenant, asking("three"))
+    await trio.sleep(31)
+    await ask(exchange, tenant, asking("four"))
+
+    assert exchange.cache.size == size, "of the two first nothing is left"
+
+
+VOICES = st.sampled_from(
+    [
+        TextDelta("text "),
+        TextDelta("wörter \U0001f600"),
+        ReasoningDelta("thought "),
+        RefusalDelta("no "),
+        ReasoningSeal(signature="s"),
+        ToolCallDelta(0, "c0", "f", "{"),
+        ToolCallDelta(0, arguments='"a":'),
+        ToolCallDelta(1, "c1", "g", "{}"),
+        ToolCallDelta(1, arguments=" "),
+        LogprobsDelta([{"token": "a", "logprob": -0.5}]),
+    ]
+)
+
+
+@given(st.lists(VOICES, max_size=30), st.sampled_from([1000, 4000, 100_000]))
+@settings(deadline=None)
+def test_what_is_kept_says_the_same_in_fewer_pieces(deltas: list[Delta], most_bytes: int) -> None:
+    told = [*deltas, Finished(FinishReason.STOP, None)]
+    recording = RecordingReply(
+        _Scripted(parts=[[delta] for delta in told]), Target("stub", "m"), most_bytes=most_bytes
+    )
+
+    async def read() -> list[Delta]:
+        async with aclosing(recording.deltas()) as answer:
+            return [delta async for deltas in answer for delta in deltas]
+
+    assert trio.run(read) == told
+    kept = list(recording.recorded)
+    if kept:
+        assert _in_words(kept) == _in_words(told)
+        assert not [a for a, b in pairwise(kept) if type(a) is type(b) is TextDelta]
+    else:
+        assert most_bytes < 100_000
+
+
+@dataclass
+class _Scripted(FakeReply):
+    parts: Sequence[Sequence[Delta]] = ()
+
+    async def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
+        for part in self.parts:
+            await trio.lowlevel.checkpoint()
+            yield part
+
+
+def _in_words(deltas: Sequence[Delta]) -> bytes:
+    writer = chat_writer()
+    writer.collect(deltas)
+    return writer.whole("m", None)
+
+
+async def test_what_tools_of_the_provider_found_is_counted_too(tenant: FakeTenant) -> None:
+    tenant.config = parse_config(CACHED.replace("8192", "1000000"), name="config")
+    found = HostedCall(key=1, item={"type": "web_search_call", "results": ["x" * 1000]})
+    reply = _Scripted(parts=[[found, TextDelta("so"), Finished(FinishReason.STOP, None)]])
+    stub = FakeProvider("stub", [reply])
+    exchange = Exchange(stub, stub)
+    await ask(exchange, tenant)
+
+    assert exchange.cache.size > 8_000
+
+
+async def test_memory_is_counted_as_it_is(tenant: FakeTenant) -> None:
+    tenant.config = parse_config(CACHED.replace("8192", "1000000"), name="config")
+    # One character beyond the others makes each of them take four bytes.
+    stub = FakeProvider("stub", [FakeReply(pieces=["x" * 10_000, "\U0001f600"])])
+    exchange = Exchange(stub, stub)
+    await ask(exchange, tenant)
+
+    assert 40_000 < exchange.cache.size < 45_000
 
 
 @pytest.mark.parametrize(

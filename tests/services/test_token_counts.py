@@ -14,6 +14,7 @@ from appliance.model.errors import ModelForbidden, ModelUnknown
 from appliance.providers.base import Provider
 from appliance.providers.errors import ContextExceeded, UpstreamRefused
 from appliance.services.call_requests import AwakeTenant, CallRequest
+from appliance.services.guardrails.rules import RuleBook
 from appliance.services.routing import Router
 from appliance.services.token_counts import TokenCounts
 from tests.books import HandClock
@@ -59,7 +60,7 @@ def asked(model: str) -> CallRequest:
 
 
 def counts(**providers: Provider) -> TokenCounts:
-    return TokenCounts(Router(lambda: providers, clock=HandClock()), lambda: providers)
+    return TokenCounts(Router(lambda: providers, clock=HandClock()), lambda: providers, RuleBook())
 
 
 def awake(tenant: Tenant) -> AwakeTenant:
@@ -98,8 +99,8 @@ async def test_each_dialect_is_counted_in_the_providers_words(
     claude = Bench(stub, Wiring(nursery, stub.serve).dial).provider(dialect)
     tenant = awake(Tenant(key="sk-of-the-tenant"))
 
-    assert await counts(claude=claude).count(tenant, CALLER, asked_items("sonnet", said)) == 3
-    assert await counts(claude=claude).count(tenant, CALLER, asked("sonnet")) == 2
+    assert (await counts(claude=claude).count(tenant, CALLER, asked_items("sonnet", said))).tokens == 3
+    assert (await counts(claude=claude).count(tenant, CALLER, asked("sonnet"))).tokens == 2
 
     for request in stub.requests:
         assert request.path.endswith(path)
@@ -127,7 +128,7 @@ async def test_who_speaks_like_openai_and_does_not_count_is_no_failure(
 ) -> None:
     provider = counts(claude=answering(nursery, status, body, "openai-responses"))
 
-    assert await provider.count(awake(Tenant()), CALLER, request_of("sonnet")) is None
+    assert (await provider.count(awake(Tenant()), CALLER, request_of("sonnet"))).tokens is None
 
 
 async def test_what_the_provider_has_no_word_for_is_not_counted(nursery: trio.Nursery) -> None:
@@ -135,7 +136,7 @@ async def test_what_the_provider_has_no_word_for_is_not_counted(nursery: trio.Nu
     request = asked_items("sonnet")
     moderated = replace(request, body={**request.body, "moderation": b'{"model":"x"}'})
 
-    assert await provider.count(awake(Tenant()), CALLER, moderated) is None
+    assert (await provider.count(awake(Tenant()), CALLER, moderated)).tokens is None
 
 
 async def test_a_provider_of_the_dialect_counts(nursery: trio.Nursery) -> None:
@@ -143,7 +144,7 @@ async def test_a_provider_of_the_dialect_counts(nursery: trio.Nursery) -> None:
     claude = Bench(stub, Wiring(nursery, stub.serve).dial).provider("anthropic")
     tenant = awake(Tenant(key="sk-of-the-tenant"))
 
-    assert await counts(claude=claude).count(tenant, CALLER, asked("sonnet")) == 2
+    assert (await counts(claude=claude).count(tenant, CALLER, asked("sonnet"))).tokens == 2
 
     request = stub.requests[0]
     assert request.path.endswith("/v1/messages/count_tokens")
@@ -158,17 +159,28 @@ async def test_what_is_guarded_does_not_leave_for_counting(nursery: trio.Nursery
     guarded = CONFIG + "guardrails: [{name: own, pii: [email], action: block}]\n"
     tenant = awake(Tenant(config=parse_config(guarded, name="config")))
 
-    assert await counts(claude=claude).count(tenant, CALLER, asked("sonnet")) is None
+    assert (await counts(claude=claude).count(tenant, CALLER, asked("sonnet"))).tokens is None
     assert not stub.requests
+
+
+async def test_rules_for_answers_do_not_keep_a_prompt_from_being_counted(
+    nursery: trio.Nursery,
+) -> None:
+    stub = StubProvider()
+    claude = Bench(stub, Wiring(nursery, stub.serve).dial).provider("anthropic")
+    guarded = CONFIG + "guardrails: [{name: own, on: answer, pii: [email], action: block}]\n"
+    tenant = awake(Tenant(config=parse_config(guarded, name="config")))
+
+    assert (await counts(claude=claude).count(tenant, CALLER, asked("sonnet"))).tokens == 2
 
 
 async def test_no_other_is_asked() -> None:
     stub = FakeProvider()
     providers = counts(stub=stub, claude=FakeProvider(dialect=Dialect.EMBEDDED))
 
-    assert await providers.count(awake(Tenant()), CALLER, asked("stub/mock")) is None
-    assert await providers.count(awake(Tenant()), CALLER, asked("claude/mock")) is None
-    assert await counts().count(awake(Tenant()), CALLER, asked("claude/mock")) is None
+    assert (await providers.count(awake(Tenant()), CALLER, asked("stub/mock"))).tokens is None
+    assert (await providers.count(awake(Tenant()), CALLER, asked("claude/mock"))).tokens is None
+    assert (await counts().count(awake(Tenant()), CALLER, asked("claude/mock"))).tokens is None
     assert stub.calls == []
 
 
@@ -176,7 +188,7 @@ async def test_a_tenants_own_provider_comes_first(nursery: trio.Nursery) -> None
     own = answering(nursery, 200, b'{"input_tokens":7}')
     tenant = awake(Tenant(own={"claude": own}))
 
-    assert await counts(claude=FakeProvider()).count(tenant, CALLER, asked("sonnet")) == 7
+    assert (await counts(claude=FakeProvider()).count(tenant, CALLER, asked("sonnet"))).tokens == 7
 
 
 @pytest.mark.parametrize(
@@ -188,7 +200,7 @@ async def test_a_provider_that_cannot_count_is_no_failure(
 ) -> None:
     claude = answering(nursery, status, body)
 
-    assert await counts(claude=claude).count(awake(Tenant()), CALLER, asked("sonnet")) is None
+    assert (await counts(claude=claude).count(awake(Tenant()), CALLER, asked("sonnet"))).tokens is None
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from weakref import WeakValueDictionary
 
 import msgspec
 import trio
@@ -17,13 +19,14 @@ from appliance.services.call_requests import CallRequest
 from appliance.services.estimates import input_to_reserve
 from appliance.services.guardrails import personal_data
 from appliance.services.guardrails.replies import GuardedReply
-from appliance.services.guardrails.requests import guarded_body, text_bytes
-from appliance.services.guardrails.windows import Detector
+from appliance.services.guardrails.requests import effort, guarded_body
+from appliance.services.guardrails.windows import Detector, Watch
 
 log = logging.getLogger(__name__)
 
 _MOST_KNOWN = 256  # configs of tenants that differ
-_LONG = 64 * 1024  # bytes that are looked through beside the loop
+_LONG = 64 * 1024  # bytes that are looked through beside the loop, by …
+_FEW = 8  # detectors; by more of them, fewer bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Rules:
     """``digest`` tells one set of rules from another."""
 
     request: Sequence[Detector]
+    unseen: Sequence[Watch]  # attachments of a request
     answer: Sequence[Detector]
     limits: Sequence[Guardrail]
     digest: bytes
@@ -51,12 +55,17 @@ class Rules:
         if self.answer and request.choices > 1:
             raise InvalidRequest.at("n", "must be 1 where answers are looked through")
         body = request.body
-        if self.request:
-            if text_bytes(body) > _LONG:
-                body = await trio.to_thread.run_sync(guarded_body, body, self.request, met)
+        if self.looks_at_requests:
+            look = partial(guarded_body, body, self.request, met, unseen=self.unseen)
+            if effort(body) * max(_FEW, len(self.request)) > _LONG * _FEW:
+                body = await trio.to_thread.run_sync(look, limiter=met.thread)
             else:
-                body = guarded_body(body, self.request, met)
+                body = look()
         return replace(request, body=body, output_limit=limit)
+
+    @property
+    def looks_at_requests(self) -> bool:
+        return bool(self.request or self.unseen)
 
     def guard(self, reply: Reply, model: str, met: "Meetings") -> Reply:
         return GuardedReply(reply, model, self.answer, met) if self.answer else reply
@@ -65,25 +74,26 @@ class Rules:
 class Meetings:
     """The rules that a call has met so far; a rule that blocks ends it here."""
 
-    def __init__(self, tenant: str) -> None:
+    def __init__(self, tenant: str, *, thread: trio.CapacityLimiter | None = None) -> None:
         self._tenant = tenant
+        self.thread = thread  # for what takes long; None: one like any other
         self.rules: list[tuple[str, str]] = []
 
-    def __call__(self, detector: Detector) -> None:
-        told = (detector.rule, detector.action)
+    def __call__(self, watch: Watch) -> None:
+        told = (watch.rule, watch.action)
         if told not in self.rules:
             self.rules.append(told)
             log.warning(
                 "a guardrail was met",
                 extra={
                     "tenant": self._tenant,
-                    "guardrail": detector.rule,
-                    "action": detector.action,
-                    "found": detector.kind or "pattern",
+                    "guardrail": watch.rule,
+                    "action": watch.action,
+                    "found": watch.kind or "pattern",
                 },
             )
-        if detector.action == "block":
-            raise GuardrailBlocked(detector.rule)
+        if watch.action == "block":
+            raise GuardrailBlocked(watch.rule)
 
 
 class RuleBook:
@@ -92,6 +102,16 @@ class RuleBook:
     def __init__(self) -> None:
         # By identity: a config never changes, and its lists live as long as their entry.
         self._known: OrderedDict[tuple[int, int], tuple[object, object, Rules]] = OrderedDict()
+        # As long as somebody waits for it: megabytes take seconds, of which a
+        # tenant gets one thread and not all there are.
+        self._threads: WeakValueDictionary[str, trio.CapacityLimiter] = WeakValueDictionary()
+
+    def meetings(self, tenant: str) -> Meetings:
+        """What the rules meet in one call of ``tenant``."""
+        thread = self._threads.get(tenant)
+        if thread is None:
+            thread = self._threads[tenant] = trio.CapacityLimiter(1)
+        return Meetings(tenant, thread=thread)
 
     def find(self, config: GatewayConfig) -> Rules | None:
         """The operator's rules and then the tenant's; None where there are none."""
@@ -110,6 +130,12 @@ class RuleBook:
 def _compiled(rules: Sequence[Guardrail]) -> Rules:
     return Rules(
         request=_detectors(rules, lambda rule: rule.on != "answer"),
+        unseen=[
+            Watch(rule.name, rule.action, kind)
+            for rule in rules
+            if rule.on != "answer"
+            for kind in rule.unseen
+        ],
         answer=_detectors(rules, lambda rule: rule.on != "request"),
         limits=[r for r in rules if r.max_input_tokens or r.max_output_tokens],
         digest=hashlib.sha256(msgspec.json.encode(rules)).digest(),

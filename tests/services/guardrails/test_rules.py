@@ -1,6 +1,7 @@
 """Rules in force for a call: the operator's and the tenant's."""
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from appliance.config.loading import parse_config
 from appliance.config.overlay import check_overlay, effective
 from appliance.model.errors import AdminOnlyKey, ConfigInvalid, GuardrailBlocked, InvalidRequest
-from appliance.services.guardrails.rules import RuleBook
+from appliance.services.guardrails.rules import Meetings, RuleBook
+from appliance.services.guardrails.windows import Watch
 from appliance.services.model_calls import CallRequest, OpenCall
 from tests.fakes.providers import FakeProvider, FakeReply
 from tests.fakes.tenants import CALLER, CONFIG, Exchange, FakeTenant, open_tenant
@@ -121,12 +123,79 @@ async def test_several_choices_cannot_be_looked_through(tenant: FakeTenant) -> N
         await ask(tenant, asking("hi", choices=2))
 
 
-async def test_a_long_request_is_looked_through_beside_the_loop(tenant: FakeTenant) -> None:
-    rule(tenant, "{name: pii, pii: [email], action: redact}")
+@pytest.mark.parametrize(
+    ("patterns", "text", "beside"),
+    [
+        (0, "x " * 50, False),
+        (0, "x " * 20_000, False),
+        (0, "x " * 50_000, True),
+        (90, "x " * 10_000, True),
+        (0, '"' * 1_500, True),
+    ],
+    ids=["short", "long", "longer", "many patterns", "as many texts"],
+)
+async def test_what_takes_long_is_looked_through_beside_the_loop(
+    tenant: FakeTenant, patterns: int, text: str, *, beside: bool
+) -> None:
+    deny = json.dumps([f"word{number}" for number in range(patterns)])
+    rule(tenant, f"{{name: pii, pii: [email], deny: {deny}, action: redact}}")
+    rules = RuleBook().find(tenant.config)
+    assert rules is not None
 
-    stub, _, _ = await ask(tenant, asking("x " * 100_000 + "ann@example.org"))
+    met = Whereabouts("acme")
+    seen = await rules.admit(asking(text + " ann@example.org"), met)
 
-    assert b"[email]" in stub.calls[0].body["messages"]
+    assert b"[email]" in seen.body["messages"]
+    assert (threading.get_ident() not in met.threads) is beside
+
+
+class Whereabouts(Meetings):
+    def __init__(self, tenant: str) -> None:
+        super().__init__(tenant)
+        self.threads: set[int] = set()
+
+    def __call__(self, watch: Watch) -> None:
+        self.threads.add(threading.get_ident())
+
+
+def test_a_tenant_has_one_thread_for_what_takes_long() -> None:
+    book = RuleBook()
+    first, again, other = (book.meetings(tenant) for tenant in ("acme", "acme", "globex"))
+
+    assert first.thread is not None
+    assert first.thread.total_tokens == 1
+    assert first.thread is again.thread
+    assert other.thread is not first.thread
+
+
+async def test_attachments_that_nobody_can_look_through_may_be_refused(tenant: FakeTenant) -> None:
+    rule(tenant, "{name: closed, unseen: [file]}")
+    part = {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERg=="}}
+    body = {"messages": json.dumps([{"role": "user", "content": [part]}]).encode()}
+
+    with pytest.raises(GuardrailBlocked, match="'closed'"):
+        await ask(tenant, asking("", body=body))
+    await ask(tenant, asking("hi"))
+
+    rule(tenant, "{name: closed, unseen: [file], on: answer}")
+    await ask(tenant, asking("", body=body))
+
+
+@pytest.mark.parametrize("section", ["guardrails", "defaults: {guardrails"])
+def test_patterns_are_bounded_together(section: str) -> None:
+    deny = json.dumps([f"word{number}" for number in range(100)])
+    rules = ", ".join(f"{{name: r{number}, deny: {deny}}}" for number in range(4))
+    text = f"{section}: [{rules}]" + "}" * section.count("{")
+    config = CONFIG if section == "guardrails" else CONFIG.partition("defaults:")[0]
+
+    with pytest.raises(ConfigInvalid, match="at most 300 patterns together, not 400"):
+        parse_config(config + text + "\n", name="config")
+
+
+@pytest.mark.parametrize("rules", ["5", "[5]", "[{name: r, deny: 5}]", "[{deny: [a]}]"])
+def test_what_are_no_rules_is_refused(rules: str) -> None:
+    with pytest.raises(ConfigInvalid, match="guardrails"):
+        parse_config(CONFIG + f"guardrails: {rules}\n", name="config")
 
 
 def test_a_tenant_cannot_switch_the_operators_rules_off() -> None:
