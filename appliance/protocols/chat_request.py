@@ -4,7 +4,6 @@ The rest of the request belongs to the model: it is kept as JSON text and
 passed on. Fields and limits: OpenAI's API reference, "Create chat completion".
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,7 +12,8 @@ import msgspec
 
 from appliance.model.errors import InvalidRequest
 from appliance.protocols.json_body import parse_object
-from appliance.protocols.prompt_links import linked_size
+from appliance.protocols.long_json import shape
+from appliance.protocols.prompt_links import linked_size, pictures_beyond
 
 T = TypeVar("T")
 
@@ -39,17 +39,11 @@ _options = msgspec.json.Decoder(_StreamOptions | None)
 _messages = msgspec.json.Decoder(list[_Message])
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 
-# The base64 of an image or a file says nothing about its tokens. Only where a
-# part holds one: what a text says of "data:" is text, and costs what text costs.
-# Inside a string the quotes around these names would be escaped.
+# Only where a part holds one: what a text says of "data:" is text, and costs
+# what text costs. Inside a string the quotes around these names would be escaped.
 # A document is not a picture: as long as it is, so much it may cost.
-_PICTURE = re.compile(
-    rb'"(?:url|image_url|file_data)"\s*:\s*"(data:image\\?/[^",]*;base64,[^"]*)', re.IGNORECASE
-)
+_PICTURES = (b'"url"', b'"image_url"', b'"file_data"')
 _READ_BY_THE_MODEL = ("tools", "functions", "response_format", "prediction")
-# What providers charge at most for one picture in the usual detail, in tokens.
-_ATTACHMENT_TOKENS = 1_600
-_BYTES_A_TOKEN = 3  # as the meter counts a prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +133,10 @@ def prompt_size(body: Mapping[str, bytes]) -> int:
     messages = body.get("messages")
     if messages is None:
         raise InvalidRequest.at("messages", "is missing", "send a list of messages")
-    if not _read(body, "messages", _raw_list):
+    if not _read({"messages": shape(messages)}, "messages", _raw_list):
         raise InvalidRequest.at("messages", "must not be empty", "send at least one message")
     size = len(messages) + sum(len(body.get(field, b"")) for field in _READ_BY_THE_MODEL)
-    if b"data:" in messages:
-        attachments = _PICTURE.findall(messages)
-        size -= sum(map(len, attachments))
-        size += len(attachments) * _ATTACHMENT_TOKENS * _BYTES_A_TOKEN
-    return size + linked_size(messages)
+    return size - pictures_beyond(messages, _PICTURES) + linked_size(messages)
 
 
 def _read(

@@ -26,6 +26,7 @@ from appliance.model.embeddings import (
 )
 from appliance.model.errors import InvalidRequest
 from appliance.model.usage import TokenUsage
+from appliance.protocols import long_json
 from appliance.protocols.answers import ErrorReported, MalformedAnswer, count, read_error
 from appliance.protocols.chat_request import LONGEST_MODEL, LONGEST_USER
 from appliance.protocols.json_body import parse_object
@@ -54,9 +55,13 @@ _numbers = msgspec.json.Decoder(list[float])
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
-    """A caller's request. ``call.model`` is the name the caller gave."""
+    """A caller's request. ``call.model`` is the name the caller gave.
+
+    ``said`` is the JSON of a list of the texts, empty where tokens came.
+    """
 
     call: EmbeddingCall
+    said: bytes
     prompt_bytes: int  # what its cost is estimated from
 
     @classmethod
@@ -76,7 +81,8 @@ class EmbeddingRequest:
             user=_user(body),
         )
         size = sum(len(text.encode()) for text in texts)
-        return cls(call, size + _BYTES_A_TOKEN * sum(map(len, tokens)))
+        said = long_json.encode(texts) if texts else b""
+        return cls(call, said, size + _BYTES_A_TOKEN * sum(map(len, tokens)))
 
 
 def _model(body: Mapping[str, bytes]) -> str:
@@ -180,6 +186,8 @@ def _read(
     if text is None:
         raise InvalidRequest.at(field, "is missing")
     try:
+        if len(text) > long_json.AT_ONCE:
+            return msgspec.convert(long_json.decode(text), decoder.type)
         return decoder.decode(text)
     except msgspec.ValidationError as exc:
         raise InvalidRequest.at(field, str(exc).replace(" - at `$", " at `$")) from exc
@@ -197,7 +205,7 @@ def encode_request(call: EmbeddingCall) -> bytes:
         request["dimensions"] = call.dimensions
     if call.user is not None:
         request["user"] = call.user
-    return msgspec.json.encode(request)
+    return long_json.encode(request) if call.texts else msgspec.json.encode(request)
 
 
 def largest_answer(call: EmbeddingCall) -> int:

@@ -16,7 +16,8 @@ import msgspec
 from appliance.model.errors import InvalidRequest
 from appliance.protocols.chat_request import LONGEST_MODEL, LONGEST_USER
 from appliance.protocols.json_body import parse_object
-from appliance.protocols.prompt_links import linked_size
+from appliance.protocols.long_json import shape
+from appliance.protocols.prompt_links import linked_size, sources_beyond
 
 T = TypeVar("T")
 
@@ -29,16 +30,7 @@ _MOST_TOKENS = 10_000_000
 _BETA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _MOST_BETAS = 50
 
-# The base64 of a picture says nothing about its tokens. A document is not a
-# picture: as long as it is, so much it may cost. Inside a string the quotes
-# around these words would be escaped.
-_FLAT_OBJECT = re.compile(rb"\{[^{}]*+\}")
-_PICTURE = re.compile(rb'"media_type"\s*:\s*"image\\?/')
-_DATA = re.compile(rb'"data"\s*:\s*"([^"]*)"')
 _READ_BY_THE_MODEL = ("system", "tools", "output_config")
-# What Anthropic charges at most for one picture, 1600 tokens, as the meter
-# reserves for a prompt.
-_PICTURE_BYTES = 1_600 * 3
 _BYTES_A_TOKEN = 4  # as the meter counts a prompt that nobody else has counted
 
 
@@ -106,11 +98,13 @@ class MessagesRequest:
                 f"must be 1 to {LONGEST_MODEL} printable characters",
                 "GET /v1/models lists them",
             )
-        if not _require(body, "messages", _messages):
+        # Of what only the model reads the form is looked at.
+        forms = {name: shape(body[name]) for name in ("messages", "system") if name in body}
+        if not _require(forms, "messages", _messages):
             raise InvalidRequest.at("messages", "must not be empty", "send at least one message")
-        _read(body, "system", _system)
+        _read(forms, "system", _system)
         if version >= NEWEST_VERSION:
-            _refuse_removed(body)
+            _refuse_removed({**body, **forms})
         return cls(
             model=model,
             stream=bool(_read(body, "stream", _flag)),
@@ -149,14 +143,7 @@ def prompt_size(body: Mapping[str, bytes]) -> int:
     """The bytes that the prompt's tokens are estimated from."""
     messages = body["messages"]
     size = len(messages) + sum(len(body.get(field, b"")) for field in _READ_BY_THE_MODEL)
-    size += linked_size(messages)
-    if b'"base64"' not in messages or _PICTURE.search(messages) is None:
-        return size
-    for each in _FLAT_OBJECT.finditer(messages):
-        source = each[0]
-        if b'"base64"' in source and _PICTURE.search(source) and (data := _DATA.search(source)):
-            size += _PICTURE_BYTES - len(data[1])
-    return size
+    return size - sources_beyond(messages) + linked_size(messages)
 
 
 def _output_limit(body: Mapping[str, bytes]) -> int:

@@ -4,6 +4,7 @@ import msgspec
 
 from appliance.model.embeddings import EmbeddingAnswer, EmbeddingCall
 from appliance.model.usage import TokenUsage
+from appliance.protocols import long_json
 from appliance.protocols.answers import count
 from appliance.protocols.embeddings import answer_of, trouble_in
 
@@ -23,7 +24,7 @@ def encode_request(call: EmbeddingCall) -> bytes:
     request: dict[str, object] = {"model": call.model, "input": call.texts, "truncate": False}
     if call.dimensions is not None:
         request["dimensions"] = call.dimensions
-    return msgspec.json.encode(request)
+    return long_json.encode(request)
 
 
 def read_answer(text: bytes, call: EmbeddingCall) -> EmbeddingAnswer:

@@ -14,7 +14,7 @@ import msgspec
 
 from appliance.model.errors import InvalidRequest
 from appliance.model.prompts import CANNOT, Attachment, Call, Json, Prompt, Reasoning
-from appliance.protocols import json_body
+from appliance.protocols import json_body, long_json
 
 # Bounded: what does not match is given up after a few characters, not after megabytes.
 _DATA_URL = re.compile(
@@ -32,7 +32,7 @@ def read_member(body: Mapping[str, bytes], name: str) -> Any:
     if name not in body:
         return None
     try:
-        return msgspec.json.decode(body[name])
+        return long_json.decode(body[name])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest.at(name, "is not JSON") from None
 
@@ -51,7 +51,7 @@ def write_members(members: Mapping[str, Any]) -> dict[str, bytes]:
 def encoded(name: str, value: object) -> bytes:
     """``value`` as JSON text; ``name`` is where it stands."""
     try:
-        return msgspec.json.encode(value)
+        return long_json.encode(value)
     except (OverflowError, ValueError, RecursionError):
         # Only what never went through json_body.parse_object is as deep or as large.
         raise InvalidRequest.at(name, "holds a value that JSON cannot carry") from None

@@ -30,10 +30,8 @@ class AnthropicWire:
         return encode_request(call)
 
     def reply(self, response: Response, context: Context) -> RelayedReply:
-        reader = StreamReader()
-        return RelayedReply(
-            response, reader, context, dialect=Dialect.ANTHROPIC, relay=reader.relay
-        )
+        reader = StreamReader(prompt_bytes=context.prompt_bytes)
+        return RelayedReply(response, reader, context, dialect=Dialect.ANTHROPIC)
 
     def read_whole(self, text: bytes) -> WholeAnswer:
         return MessageAnswer(text)
@@ -47,11 +45,16 @@ async def count_tokens(provider: HttpProvider, call: ModelCall, api_key: str | N
 
     Raises :exc:`ProviderFailure`, also from a provider that only speaks half of the API.
     """
+    return await counted(
+        provider, _COUNT_PATH, call, _prompt, api_key=api_key, headers=call.headers
+    )
+
+
+def _prompt(call: ModelCall) -> bytes:
     members = [b'{"model":' + msgspec.json.encode(call.model)]
     members += [
         msgspec.json.encode(name) + b":" + value
         for name, value in call.body.items()
         if name != "model"
     ]
-    body = b",".join(members) + b"}"
-    return await counted(provider, _COUNT_PATH, body, api_key=api_key, headers=call.headers)
+    return b",".join(members) + b"}"

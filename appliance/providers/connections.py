@@ -177,7 +177,7 @@ async def _ask(
 ) -> None:
     try:
         with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
-            rest = request[send_nowait(connection.stream, request) :]
+            rest = memoryview(request)[send_nowait(connection.stream, request) :]
             if rest:
                 await connection.stream.send_all(rest)
             while not reader.status:

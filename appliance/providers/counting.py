@@ -1,9 +1,13 @@
 """Asking a provider how many tokens it counts in a prompt."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import trio
+
+from appliance.model.calls import ModelCall
 from appliance.model.errors import UpstreamFailed
 from appliance.protocols.answers import MalformedAnswer, count, decode_object
+from appliance.protocols.json_body import INLINE_BYTES
 from appliance.providers.http_provider import HttpProvider
 
 _LARGEST = 64 * 1024  # bytes
@@ -12,7 +16,8 @@ _LARGEST = 64 * 1024  # bytes
 async def counted(
     provider: HttpProvider,
     path: str,
-    body: bytes,
+    call: ModelCall,
+    encode: Callable[[ModelCall], bytes],
     *,
     api_key: str | None = None,
     headers: Mapping[str, str] | None = None,
@@ -21,6 +26,10 @@ async def counted(
 
     Raises :exc:`ProviderFailure`, also from a provider that only speaks half of the API.
     """
+    if sum(map(len, call.body.values())) <= INLINE_BYTES:
+        body = encode(call)
+    else:
+        body = await trio.to_thread.run_sync(encode, call)
     answer = await provider.post(path, body, limit=_LARGEST, api_key=api_key, headers=headers)
     try:
         tokens = count(decode_object(answer).get("input_tokens"))

@@ -5,6 +5,7 @@ says, and how the answer is read. Everything else is here once.
 """
 
 import math
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ Clock = Callable[[], datetime]
 
 _LARGEST_REFUSAL = 64 * 1024
 _INLINE_ANSWER = 128 * 1024  # bytes; more is read in a thread, a vector at a time
+_INLINE_COPY = 1024 * 1024  # bytes; copying more holds up everybody else for milliseconds
 _REFUSAL_PATIENCE = 10.0
 _LARGEST_LIST = 4 * 1024 * 1024
 _LIST_PATIENCE = 10.0
@@ -156,7 +158,7 @@ class HttpProvider:
         """The body; a large one that has to be translated is not to hold up everybody else."""
         # Of responses each item is read and written anew, also for one who speaks like that.
         is_own = call.dialect is self._wire.dialect is not Dialect.RESPONSES
-        if is_own or sum(map(len, call.body.values())) <= INLINE_BYTES:
+        if sum(map(len, call.body.values())) <= (_INLINE_COPY if is_own else INLINE_BYTES):
             return self._wire.encode(call)
         return await trio.to_thread.run_sync(self._wire.encode, call)
 
@@ -192,7 +194,10 @@ class HttpProvider:
         head = self._request_head(key, path=wire.embeddings_path)
         if REQUEST_ID.fullmatch(call.request_id):
             head += b"X-Request-Id: %s\r\n" % call.request_id.encode("ascii")
-        body = wire.encode_embeddings(call)
+        if sum(map(len, call.texts or call.tokens)) <= INLINE_BYTES:
+            body = wire.encode_embeddings(call)
+        else:
+            body = await trio.to_thread.run_sync(wire.encode_embeddings, call)
         text, request_id = await self._exchange(
             head, body, limit=largest_answer(call), patience=call.patience
         )
@@ -238,7 +243,11 @@ class HttpProvider:
         return patience
 
     async def _send(self, head: bytes, body: bytes, *, patience: float | None = None) -> Response:
-        request = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+        head = b"%sContent-Length: %d\r\n\r\n" % (head, len(body))
+        if len(body) <= _INLINE_COPY:
+            request = head + body
+        else:
+            request = await trio.to_thread.run_sync(operator.add, head, body)
         try:
             return await self._pool.exchange(request, patience=patience or self._request_timeout)
         except CONNECTION_TROUBLE as exc:

@@ -46,4 +46,4 @@ async def count_tokens(provider: HttpProvider, call: ModelCall, api_key: str | N
 
     Raises :exc:`ProviderFailure`, also from one that does not count.
     """
-    return await counted(provider, _COUNT_PATH, encode_count(call), api_key=api_key)
+    return await counted(provider, _COUNT_PATH, call, encode_count, api_key=api_key)

@@ -11,7 +11,7 @@ import trio
 from appliance.config.schema import GatewayConfig
 from appliance.model.callers import Caller
 from appliance.model.calls import Delta, ModelCall
-from appliance.model.embeddings import EmbeddingAnswer, EmbeddingCall
+from appliance.model.embeddings import EmbeddingAnswer
 from appliance.model.errors import InvalidRequest
 from appliance.model.usage import TokenUsage
 from appliance.protocols.answers import AnswerWriter
@@ -43,7 +43,7 @@ class Embeddings:
             raise InvalidRequest.at(
                 "input", "holds tokens, which the guardrails in force cannot read", "send texts"
             )
-        asking = _Asking(request.call)
+        asking = _Asking(request)
         asked = CallRequest(
             model=request.call.model,
             body=asking.body,
@@ -69,10 +69,10 @@ class Embeddings:
 class _Asking:
     """Asks a provider for vectors where other calls ask for words."""
 
-    def __init__(self, call: EmbeddingCall) -> None:
-        self._call = call
+    def __init__(self, request: EmbeddingRequest) -> None:
+        self._call = request.call
         # Where guardrails look for texts, and change them. Nobody can read tokens.
-        self.body = {"input": msgspec.json.encode(call.texts)} if call.texts else {}
+        self.body = {"input": request.said} if request.said else {}
         self.answers: list[EmbeddingAnswer] = []
 
     def open(
@@ -102,7 +102,7 @@ class _Asking:
     def _guarded(self, call: ModelCall) -> Sequence[str]:
         """The texts as they may leave."""
         text = call.body.get("input")
-        if text is None or text == self.body["input"]:
+        if text is None or text is self.body["input"] or text == self.body["input"]:
             return self._call.texts
         return _texts.decode(text)
 

@@ -13,6 +13,16 @@ from tests.gateway.inbound import INBOUND, Ask, Got, Inbound
 UPSTREAM = ("stub", "claude", "replies", "llama")
 
 
+@pytest.fixture
+def gateway(lasting_gateway: Gateway) -> Gateway:
+    return lasting_gateway
+
+
+@pytest.fixture
+def acme(fresh_tenant: Tenant) -> Tenant:
+    return fresh_tenant
+
+
 @pytest.fixture(params=INBOUND)
 def inbound(request: pytest.FixtureRequest) -> Inbound:
     return INBOUND[request.param]

@@ -13,6 +13,16 @@ from tests.stub_provider import embedding
 EMBEDDINGS = "/v1/embeddings"
 
 
+@pytest.fixture
+def gateway(lasting_gateway: Gateway) -> Gateway:
+    return lasting_gateway
+
+
+@pytest.fixture
+def acme(fresh_tenant: Tenant) -> Tenant:
+    return fresh_tenant
+
+
 async def embed(gateway: Gateway, tenant: Tenant, **members: Any) -> httpx.Response:
     body = {"model": "stub/mock", "input": "two words", **members}
     return await gateway.http.post(EMBEDDINGS, json=body, headers=gateway.headers(tenant.token))

@@ -29,6 +29,16 @@ TOOLS = [
 WEATHER = {"role": "user", "content": "What's the weather like in San Francisco?"}
 
 
+@pytest.fixture
+def gateway(lasting_gateway: Gateway) -> Gateway:
+    return lasting_gateway
+
+
+@pytest.fixture
+def acme(fresh_tenant: Tenant) -> Tenant:
+    return fresh_tenant
+
+
 def asked(model: str = NATIVE, **more: Any) -> dict[str, Any]:
     return {
         "model": model,
@@ -112,7 +122,9 @@ async def test_a_stream_has_its_events_in_order(
 
 async def test_the_query_is_of_no_concern(gateway: Gateway, acme: Tenant) -> None:
     assert (await post(gateway, acme, asked(), f"{MESSAGES}?beta=true")).status_code == 200
-    assert (await post(gateway, acme, asked(), f"/t/acme{MESSAGES}?beta=true")).status_code == 200
+    assert (
+        await post(gateway, acme, asked(), f"/t/{acme.id}{MESSAGES}?beta=true")
+    ).status_code == 200
 
 
 @BOTH
@@ -197,7 +209,7 @@ async def test_an_api_key_lets_in(gateway: Gateway, acme: Tenant, path: str) -> 
     assert await status({"x-api-key": "wrong", "authorization": f"Bearer {acme.token}"}) == 200
     assert await status({"x-api-key": acme.token, "authorization": "Bearer wrong"}) == 401
     assert await status({"x-api-key": "wrong"}) == 401
-    assert await status({"x-api-key": ADMIN_KEY, "x-openclaw-tenant": "acme"}) == 200
+    assert await status({"x-api-key": ADMIN_KEY, "x-openclaw-tenant": acme.id}) == 200
     assert await status({}) == 401
 
 
@@ -205,7 +217,7 @@ async def test_an_api_key_lets_in(gateway: Gateway, acme: Tenant, path: str) -> 
     ("method", "path"),
     [
         ("POST", "/v1/chat/completions"),
-        ("GET", "/v1/tenants/acme/usage"),
+        ("GET", "/v1/tenants/{tenant}/usage"),
         ("GET", "/v1/tenants"),
         ("POST", "/tools/invoke"),
     ],
@@ -215,7 +227,9 @@ async def test_an_api_key_lets_in_nowhere_else(
 ) -> None:
     for key in (acme.token, ADMIN_KEY):
         answer = await gateway.http.request(
-            method, path, headers={"x-api-key": key, "x-openclaw-tenant": "acme"}
+            method,
+            path.format(tenant=acme.id),
+            headers={"x-api-key": key, "x-openclaw-tenant": acme.id},
         )
         assert answer.status_code == 401, answer.text
 
@@ -403,9 +417,11 @@ async def test_a_token_without_the_scope_chat_may_neither_ask_nor_count(
     gateway: Gateway, acme: Tenant
 ) -> None:
     minted = await gateway.http.post(
-        "/v1/tenants/acme/tokens", json={"scopes": ["read"]}, headers=gateway.headers(acme.token)
+        f"/v1/tenants/{acme.id}/tokens",
+        json={"scopes": ["read"]},
+        headers=gateway.headers(acme.token),
     )
-    reader = Tenant("acme", minted.json()["token"])
+    reader = Tenant(acme.id, minted.json()["token"])
 
     for path in (MESSAGES, COUNT):
         answer = await post(gateway, reader, asked(), path)

@@ -75,8 +75,9 @@ async def tenant(tmp_path: Path) -> AsyncIterator[FakeTenant]:
 
 
 def request(model: str = "stub/mock", **fields: object) -> EmbeddingRequest:
-    call = EmbeddingCall(model=model, texts=("a" * 40,))
-    return EmbeddingRequest(replace(call, **fields), prompt_bytes=40)  # type: ignore[arg-type] # a table's
+    call = replace(EmbeddingCall(model=model, texts=("a" * 40,)), **fields)  # type: ignore[arg-type] # a table's
+    said = msgspec.json.encode(call.texts) if call.texts else b""
+    return EmbeddingRequest(call, said, prompt_bytes=40)
 
 
 async def embed(

@@ -49,7 +49,7 @@ class MessagesHandler:
             )
         else:
             chat = await off_the_loop(body, partial(_as_chat, request))
-            turn = turn_of(exchange, agent, chat)
+            turn = await off_the_loop(body, partial(turn_of, exchange, agent, chat))
             sink = TurnAnswer(exchange.answer, writer, model=request.model, streams=request.stream)
             work = partial(self.turns.run, runtime, entered.caller, turn, sink)
         await exchange.perform(work)

@@ -44,7 +44,7 @@ class ChatHandler:
                 self.completions.complete, runtime, caller, asked, writer, exchange.answer
             )
         else:
-            turn = turn_of(exchange, agent, request)
+            turn = await off_the_loop(body, partial(turn_of, exchange, agent, request))
             sink = TurnAnswer(exchange.answer, writer, model=request.model, streams=request.stream)
             work = partial(self.turns.run, runtime, caller, turn, sink)
         await exchange.perform(work)
