@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from appliance.model.agent_names import agent_of, names_of
 from appliance.model.cache_use import CacheWish
 from appliance.model.errors import Forbidden, ModelForbidden, ScopeMissing
 from appliance.model.model_patterns import admits
@@ -52,8 +53,13 @@ class Caller:
             raise ScopeMissing(f"this needs a token with the scope {scope.value!r}")
 
     def may_ask(self, name: str, targets: Iterable[str] = ()) -> bool:
-        """Whether the token is for the model ``name``, or for all that it leads to."""
-        if not self.models or admits(self.models, name):
+        """Whether the token is for the model ``name``, or for all that it leads to.
+
+        For an agent it is by any of the agent's names.
+        """
+        agent = agent_of(name)
+        names = (name,) if agent is None else names_of(agent)
+        if not self.models or any(admits(self.models, each) for each in names):
             return True
         targets = tuple(targets)
         return bool(targets) and all(admits(self.models, target) for target in targets)

@@ -6,8 +6,9 @@ dialect refuses it by that name. ``at`` says where a thing stands in the
 caller's request, for complaints; it plays no part in comparisons.
 """
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ class Role(StrEnum):
 class Text:
     text: str
     cache: Json | None = None  # Anthropic's cache_control: the prompt up to here is kept
+    breakpoint: Json | None = None  # OpenAI's prompt_cache_breakpoint, which says the same
     at: str = field(default="", compare=False)
 
 
@@ -56,6 +58,7 @@ class Attachment:
     name: str = ""
     detail: str = ""  # how closely to look at a picture: low, high, auto
     cache: Json | None = None
+    breakpoint: Json | None = None
     at: str = field(default="", compare=False)
 
 
@@ -212,6 +215,61 @@ class Prompt:
         """Raise :exc:`InvalidRequest` for what only the caller's dialect has a word for."""
         for name in self.others:
             raise InvalidRequest.at(name, CANNOT, "leave it out, or use another model")
+
+    def require_choice(self) -> None:
+        """Raise :exc:`InvalidRequest` for a choice of tools that are not there.
+
+        Whoever writes only tools that are there would leave it out.
+        """
+        choice = self.choice
+        if choice is None or choice.mode == "none":
+            return
+        known = {tool.name for tool in self.tools}
+        for name in choice.names:
+            if name not in known:
+                reason = f"{name[:64]!r} is not among the tools"
+                raise InvalidRequest.at(self.named("choice"), reason)
+        if choice.mode != "auto" and not known:
+            raise InvalidRequest.at(
+                self.named("choice"), "requires a tool, and there are none in tools"
+            )
+
+    def with_speakers(self) -> "Prompt":
+        """The same for those who have no names: who speaks is said in the text.
+
+        Only where several speak in one role. One name alone tells nobody apart.
+        """
+        names: dict[Role, set[str]] = {}
+        for message in self.messages:
+            names.setdefault(message.role, set()).add(message.name)
+        if all(len(found) < 2 for found in names.values()):
+            return self
+        messages = (
+            _introduced(each) if each.name and len(names[each.role]) > 1 else each
+            for each in self.messages
+        )
+        return replace(self, messages=tuple(messages))
+
+    def with_short_user(self, longest: int) -> "Prompt":
+        """The same with a ``user`` of at most ``longest`` characters (64 or more).
+
+        It only tells users apart, which a digest of it does as well.
+        """
+        if self.user is None or len(self.user) <= longest:
+            return self
+        return replace(self, user=hashlib.sha256(self.user.encode()).hexdigest())
+
+
+def _introduced(message: Message) -> Message:
+    blocks = list(message.blocks)
+    for i, block in enumerate(blocks):
+        if isinstance(block, Text):
+            blocks[i] = replace(block, text=f"{message.name}: {block.text}")
+            break
+    else:
+        if message.role is not Role.ASSISTANT:  # calls alone are said by nobody
+            blocks.insert(0, Text(text=f"{message.name}:", at=message.at))
+    return replace(message, blocks=tuple(blocks))
 
 
 # What asks for nothing beyond the usual, where that is not 0.

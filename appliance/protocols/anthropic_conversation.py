@@ -1,11 +1,13 @@
 """The messages of Anthropic's Messages API, read and written.
 
 Reference: "Create a Message", ``messages`` and ``system``. Blocks that only
-Anthropic's own tools leave behind are refused: no other provider can take them.
+Anthropic's own tools leave behind are refused, and so is whatever a block has
+that is not read: no other provider can take them.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from appliance.model.calls import Dialect
@@ -24,12 +26,31 @@ from appliance.model.prompts import (
     Thinking,
 )
 from appliance.protocols import request_members as members
+from appliance.protocols.known_members import require_known
 from appliance.protocols.responses import seals
 
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _TEXTS = frozenset({"application/json", "application/xml", "application/yaml"})
 _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM}
+_DIRECT = {"type": "direct"}  # a call that the model made itself, not a program of its own
+# What becomes of a picture anyway.
+_UNCHANGED: Sequence[Json] = ({}, {"oversized_image": "downsize"})
+# The members of each block that are read.
+_TEXT = frozenset({"cache_control", "text", "type"})
+_BLOCKS: Mapping[str, frozenset[str]] = {
+    "text": _TEXT,
+    # Where an earlier answer is from is told about it, and says nothing more.
+    "answer": _TEXT | {"citations"},
+    "image": frozenset({"cache_control", "source", "transformations", "type"}),
+    "document": frozenset({"cache_control", "citations", "context", "source", "title", "type"}),
+    "thinking": frozenset({"signature", "thinking", "type"}),
+    "redacted_thinking": frozenset({"data", "type"}),
+    "tool_use": frozenset({"cache_control", "caller", "id", "input", "name", "type"}),
+    "tool_result": frozenset({"cache_control", "content", "is_error", "tool_use_id", "type"}),
+}
+_MESSAGE = frozenset({"content", "role"})
+_SOURCE = frozenset({"content", "data", "file_id", "media_type", "type", "url"})
 _FOREIGN = "is for Anthropic's own models; this model's provider cannot take it"
 
 
@@ -48,6 +69,7 @@ def _text_blocks(at: str, value: object) -> Iterator[Text]:
         match block:
             case {"type": "text", "text": str(text)}:
                 where = f"{at}[{i}]"
+                require_known(block, where, _TEXT)
                 yield Text(text=text, cache=members.cache_control(block, where), at=where)
             case _:
                 raise InvalidRequest.at(f"{at}[{i}]", "is no block of text")
@@ -72,11 +94,13 @@ def _messages(at: str, message: object) -> Iterator[Message]:
     role = _ROLES.get(given) if isinstance(given, str) else None
     if role is None:
         raise InvalidRequest.at(f"{at}.role", "is not a role", "use user or assistant")
+    require_known(message, at, _MESSAGE)
     content = message.get("content")
     if role is Role.SYSTEM:
         yield Message(role=role, blocks=tuple(_text_blocks(f"{at}.content", content)), at=at)
         return
-    blocks = _content(f"{at}.content", content)
+    text = "answer" if role is Role.ASSISTANT else "text"
+    blocks = _content(f"{at}.content", content, text=text)
     if role is Role.ASSISTANT:
         yield Message(role=role, blocks=tuple(blocks), at=at)
         return
@@ -88,12 +112,18 @@ def _messages(at: str, message: object) -> Iterator[Message]:
         yield Message(role=role, blocks=rest, at=at)
 
 
-def _content(at: str, content: object) -> list[Block]:
+def _content(at: str, content: object, *, text: str = "text") -> list[Block]:
+    """``text`` is what a block of text is called in ``_BLOCKS``."""
     if isinstance(content, str):
         return [Text(text=content, at=at)] if content else []
     if not isinstance(content, list):
         raise InvalidRequest.at(at, "is neither text nor a list of blocks")
-    return [read for i, block in enumerate(content) for read in _block(f"{at}[{i}]", block)]
+    found: list[Block] = []
+    for i, block in enumerate(content):
+        where = f"{at}[{i}]"
+        found += _block(where, block)
+        require_known(block, where, _BLOCKS[text if block["type"] == "text" else block["type"]])
+    return found
 
 
 def _block(at: str, block: object) -> Iterator[Block]:
@@ -101,7 +131,9 @@ def _block(at: str, block: object) -> Iterator[Block]:
     match block:
         case {"type": "text", "text": str(text)}:
             yield Text(text=text, cache=cache, at=at)
-        case {"type": "image", "source": dict(source)}:
+        case {"type": "image", "source": dict(source), **rest}:
+            if rest.get("transformations") not in (None, *_UNCHANGED):
+                raise InvalidRequest.at(f"{at}.transformations", _FOREIGN)
             yield _image(f"{at}.source", source, cache)
         case {"type": "document", "source": dict(source), **rest}:
             yield from _document(at, rest, source, cache)
@@ -110,7 +142,9 @@ def _block(at: str, block: object) -> Iterator[Block]:
             yield Thinking(text=text, signature=signature, dialect=Dialect.ANTHROPIC, at=at)
         case {"type": "redacted_thinking", "data": str(data)}:
             yield Thinking(hidden=data, dialect=Dialect.ANTHROPIC, at=at)
-        case {"type": "tool_use", "id": str(id_), "name": str(name), "input": dict(given)}:
+        case {"type": "tool_use", "id": str(id_), "name": str(name), "input": dict(given), **rest}:
+            if rest.get("caller") not in (None, _DIRECT):
+                raise InvalidRequest.at(f"{at}.caller", _FOREIGN)
             arguments = members.encoded(f"{at}.input", given).decode()
             yield Call(id=id_, name=name, arguments=arguments, cache=cache, at=at)
         case {"type": "tool_result", "tool_use_id": str(call_id), **rest}:
@@ -142,6 +176,7 @@ def _parts(at: str, content: object) -> Iterator[Text | Attachment]:
 
 
 def _image(at: str, source: Mapping[str, Any], cache: Json | None) -> Attachment:
+    require_known(source, at, _SOURCE)
     match source:
         case {"type": "base64", "media_type": str(media_type), "data": str(data)}:
             return Attachment(
@@ -162,6 +197,7 @@ def _document(
             raise InvalidRequest.at(f"{at}.{name}", _FOREIGN)
     title = members.optional_text(block.get("title"), f"{at}.title") or ""
     where = f"{at}.source"
+    require_known(source, where, _SOURCE)
     match source:
         case {"type": "base64", "media_type": str(media_type), "data": str(data)}:
             yield members.data_of(
@@ -177,7 +213,12 @@ def _document(
             )
         case {"type": "content", "content": content}:
             # Its parts are told apart for citations only, which nobody asked for.
-            yield from _parts(f"{where}.content", content)
+            parts = list(_parts(f"{where}.content", content))
+            if title:
+                parts.insert(0, Text(text=title, at=f"{at}.title"))
+            if cache is not None and parts:
+                parts[-1] = replace(parts[-1], cache=cache)
+            yield from parts
         case _:
             raise InvalidRequest.at(where, "is not the source of a document")
 

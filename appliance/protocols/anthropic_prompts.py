@@ -2,7 +2,8 @@
 
 Reference: "Create a Message". What is lost on the way out: which system
 message stood where, the name and the strictness of an answer's schema (it is
-always kept to), tools that are there but not allowed, and hints.
+always kept to), tools that are there but not allowed, and hints. What it has
+that is not read is refused by name.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from appliance.protocols.anthropic_conversation import (
     write_messages,
     write_system,
 )
+from appliance.protocols.known_members import unknown
 
 DEFAULT_MAX_TOKENS = 4096  # Anthropic requires a limit; a caller may have set none
 
@@ -60,6 +62,26 @@ _NAMES = {
     "stops": "stop_sequences",
     "user": "metadata.user_id",
 }
+# The members of each thing that are read, or that change no answer: whether the
+# arguments of a call arrive in pieces, and what becomes of thinking that only
+# Anthropic can check.
+_TOOL = frozenset(
+    {
+        "allowed_callers",
+        "cache_control",
+        "defer_loading",
+        "description",
+        "eager_input_streaming",
+        "input_schema",
+        "name",
+        "strict",
+        "type",
+    }
+)
+_CHOICE = frozenset({"disable_parallel_tool_use", "name", "type"})
+_CONFIG = frozenset({"effort", "format"})
+_FORMAT = frozenset({"schema", "type"})
+_THINKING = frozenset({"block_binding", "budget_tokens", "display", "type"})
 _EFFORTS = {"minimal": "low", **{name: name for name in ("low", "medium", "high", "xhigh", "max")}}
 _EARLIER_THINKING = "clear_thinking_"
 
@@ -67,17 +89,13 @@ _EARLIER_THINKING = "clear_thinking_"
 def read_prompt(body: Mapping[str, bytes]) -> Prompt:
     """Read a request; raise :exc:`InvalidRequest` naming what cannot be understood."""
     given = members.read_members(body, but=_ELSEWHERE)
-    others = {name: value for name, value in given.items() if name not in _KNOWN}
+    others = {name: value for name, value in given.items() if name not in _KNOWN and value != []}
     hints = {name: value for name, value in given.items() if name in HINTS}
     if _clears_thinking_only(others.get("context_management")):
         hints["context_management"] = others.pop("context_management")
     config = members.optional_object(given.get("output_config"), "output_config") or {}
-    others |= {
-        f"output_config.{name}": value
-        for name, value in config.items()
-        if name not in {"effort", "format"} and value is not None
-    }
-    choice, parallel = _read_choice(given.get("tool_choice"))
+    others |= unknown(config, "output_config", _CONFIG)
+    choice, parallel = _read_choice(given.get("tool_choice"), others)
     metadata = members.optional_object(hints.pop("metadata", None), "metadata") or {}
     return Prompt(
         dialect=Dialect.ANTHROPIC,
@@ -90,7 +108,7 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
         top_p=members.optional_number(given.get("top_p"), "top_p"),
         top_k=members.optional_whole(given.get("top_k"), "top_k"),
         stops=members.texts(given.get("stop_sequences"), "stop_sequences"),
-        format=_read_format(given, config),
+        format=_read_format(given, config, others),
         reasoning=_read_reasoning(given, config, others),
         user=members.optional_text(metadata.get("user_id"), "metadata.user_id"),
         hints=hints,
@@ -108,9 +126,14 @@ def _clears_thinking_only(management: object) -> bool:
     return False
 
 
-def _read_format(given: Mapping[str, Any], config: Mapping[str, Any]) -> Format | None:
+def _read_format(
+    given: Mapping[str, Any], config: Mapping[str, Any], others: dict[str, Any]
+) -> Format | None:
     at = "output_config.format" if config.get("format") is not None else "output_format"
-    match config.get("format") or given.get("output_format"):
+    wanted = config.get("format") or given.get("output_format")
+    if isinstance(wanted, dict):
+        others |= unknown(wanted, at, _FORMAT)
+    match wanted:
         case None:
             return None
         case {"type": "json_schema", "schema": dict(schema)}:
@@ -127,6 +150,7 @@ def _read_reasoning(
         if "thinking" in given:
             others["thinking"] = given["thinking"]
         return None if effort is None else Reasoning(effort=effort)
+    others |= unknown(given["thinking"], "thinking", _THINKING)
     return Reasoning(
         effort=effort, mode=thinking.mode, budget=thinking.budget, display=thinking.display
     )
@@ -141,6 +165,7 @@ def _read_tools(value: object, others: dict[str, Any]) -> tuple[Tool, ...]:
         if tool.get("type") not in (None, "custom"):
             others[f"{at}.type"] = tool["type"]
             continue
+        others |= unknown(tool, at, _TOOL)
         if tool.get("defer_loading") not in (None, False):
             others[f"{at}.defer_loading"] = tool["defer_loading"]
         if tool.get("allowed_callers") not in (None, ["direct"]):
@@ -158,11 +183,12 @@ def _read_tools(value: object, others: dict[str, Any]) -> tuple[Tool, ...]:
     return tuple(tools)
 
 
-def _read_choice(value: object) -> tuple[ToolChoice | None, bool | None]:
+def _read_choice(value: object, others: dict[str, Any]) -> tuple[ToolChoice | None, bool | None]:
     """What to call, and whether several calls at once are fine."""
     choice = members.optional_object(value, "tool_choice")
     if choice is None:
         return None, None
+    others |= unknown(choice, "tool_choice", _CHOICE)
     flag = "disable_parallel_tool_use"
     parallel = False if members.optional_flag(choice.get(flag), f"tool_choice.{flag}") else None
     match choice:
@@ -182,7 +208,9 @@ def write_body(prompt: Prompt) -> dict[str, bytes]:
         written |= members.own_members(prompt)
     else:
         prompt.refuse_others()
+    prompt.require_choice()
     prompt.refuse("answers", "top_logprobs", "logit_bias", "frequency_penalty", "presence_penalty")
+    prompt = prompt.with_speakers()
     written |= {
         "system": write_system(prompt),
         "messages": write_messages(prompt),
@@ -233,8 +261,10 @@ def _written_format(prompt: Prompt) -> dict[str, Any] | None:
     match prompt.format:
         case None | Format(kind="text"):
             return None
-        case Format(kind="json_schema", schema=schema) if schema is not None:
-            return {"type": "json_schema", "schema": schema}
+        case Format(kind="json_schema", schema=schema, description=told) if schema is not None:
+            # A schema of its own has a place for what is told about it.
+            described = schema if told is None else {"description": told, **schema}
+            return {"type": "json_schema", "schema": described}
     raise InvalidRequest.at(
         prompt.named("format"), "this model's provider knows text and json_schema only"
     )

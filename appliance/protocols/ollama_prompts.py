@@ -2,7 +2,8 @@
 
 Reference: Ollama's ``docs/api.md``, "Generate a chat completion". What is
 lost: marks for a cache, detail of pictures, ids of calls (a result names its
-tool), seals on thinking, and that several calls at once are unwanted.
+tool), that a call failed, that a tool is ``strict`` (clients say so of all of
+theirs), seals on thinking, and how much of it a budget allows.
 """
 
 from collections.abc import Mapping
@@ -34,12 +35,26 @@ _OPTIONS = (
     "frequency_penalty",
 )
 _ROLES = {Role.DEVELOPER: "system"}
+# What is asked for, and the nearest there is.
+_EFFORTS = {
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "max",
+}
 
 
 def write_body(prompt: Prompt) -> dict[str, bytes]:
     """Write a request, but for the model's name, the limit and how the answer travels."""
     prompt.refuse_others()
+    prompt.require_choice()
     prompt.refuse("answers", "top_logprobs", "logit_bias")
+    tools = _tools(prompt)
+    if tools:
+        prompt.refuse("parallel_tools")
+    prompt = prompt.with_speakers()
     calls = {
         block.id: block.name
         for message in prompt.messages
@@ -56,7 +71,7 @@ def write_body(prompt: Prompt) -> dict[str, bytes]:
             **({"stop": prompt.stops} if prompt.stops else {}),
         }
         or None,
-        "tools": [_tool(tool) for tool in _tools(prompt)] or None,
+        "tools": [_tool(tool) for tool in tools] or None,
         "format": _format(prompt),
         "think": _think(prompt),
     }
@@ -86,8 +101,8 @@ def _format(prompt: Prompt) -> Any:
     match prompt.format:
         case Format(kind="json_object"):
             return "json"
-        case Format(kind="json_schema", schema=schema):
-            return schema
+        case Format(kind="json_schema", schema=schema, description=told):
+            return schema if told is None else {"description": told, **(schema or {})}
     return None
 
 
@@ -97,7 +112,12 @@ def _think(prompt: Prompt) -> Any:
         return None
     if reasoning.mode == "disabled" or reasoning.effort == "none":
         return False
-    return reasoning.effort or (None if reasoning.mode is None else True)
+    if reasoning.effort is None:
+        return None if reasoning.mode is None else True
+    if reasoning.effort not in _EFFORTS:
+        efforts = ", ".join(("none", *_EFFORTS))
+        raise InvalidRequest.at(prompt.named("reasoning"), f"is one of {efforts} here")
+    return _EFFORTS[reasoning.effort]
 
 
 def _messages(message: Message, calls: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -107,7 +127,9 @@ def _messages(message: Message, calls: Mapping[str, str]) -> list[dict[str, Any]
     for result in message.blocks:
         if not isinstance(result, Result):
             raise InvalidRequest.at(message.at, "holds more than the results of tools")
-        written = _said("tool", message, result.parts)
+        # There is no other word for it.
+        parts = result.parts or ((Text(text="error"),) if result.is_error else ())
+        written = _said("tool", message, parts)
         if result.call_id in calls:
             written["tool_name"] = calls[result.call_id]
         said.append(written)

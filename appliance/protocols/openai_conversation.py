@@ -2,7 +2,7 @@
 
 Beside OpenAI's own words these understand what several clients and providers
 add: ``cache_control`` on parts and messages, ``reasoning_content`` and
-``thinking_blocks`` on the assistant's.
+``thinking_blocks`` on the assistant's. Anything else is refused by name.
 """
 
 import base64
@@ -27,11 +27,52 @@ from appliance.model.prompts import (
     Thinking,
 )
 from appliance.protocols import request_members as members
+from appliance.protocols.known_members import require_known
 
 _ROLES = {role.value: role for role in Role} | {"function": Role.TOOL}
 _SOUNDS = {"mp3": "audio/mpeg"}  # formats that are not called as their media type
 _FORMATS = {media_type: name for name, media_type in _SOUNDS.items()}
 _FILE_TYPES = {"pdf": "application/pdf", "txt": "text/plain"}
+_BREAKPOINT = "prompt_cache_breakpoint"
+
+# The members of each thing that are read or say nothing. To the latter belongs
+# what providers and clients tell about an earlier answer beside the answer.
+_SAID = frozenset({"cache_control", "content", "name", "role"})
+_ANSWERED = frozenset(
+    {
+        "annotations",
+        "audio",
+        "function_call",
+        "parsed",
+        "provider_specific_fields",
+        "reasoning",
+        "reasoning_content",
+        "reasoning_details",
+        "refusal",
+        "thinking_blocks",
+        "tool_calls",
+    }
+)
+_MEMBERS = {Role.ASSISTANT: _SAID | _ANSWERED, Role.TOOL: _SAID | {"tool_call_id"}}
+_PART = frozenset(
+    {"cache_control", "file", "image_url", "input_audio", "text", "type", _BREAKPOINT}
+)
+_IMAGE = frozenset({"detail", "url"})
+_SOUND = frozenset({"data", "format"})
+_FILE = frozenset({"file_data", "file_id", "filename"})
+_CALL = frozenset(
+    {
+        "cache_control",
+        "extra_content",
+        "function",
+        "id",
+        "index",
+        "provider_specific_fields",
+        "type",
+    }
+)
+_FUNCTION = frozenset({"arguments", "name", "parsed_arguments", "provider_specific_fields"})
+_THOUGHT = frozenset({"cache_control", "data", "index", "signature", "thinking", "type"})
 
 
 def read_messages(value: object) -> tuple[Message, ...]:
@@ -64,6 +105,7 @@ def _message(at: str, message: object, functions: dict[str, str]) -> Message:
         raise InvalidRequest.at(
             f"{at}.role", "is not a role", "use system, developer, user, assistant or tool"
         )
+    require_known(message, at, _MEMBERS.get(role, _SAID))
     blocks: list[Block] = list(_content(f"{at}.content", message.get("content")))
     if role is Role.TOOL:
         return Message(role=role, blocks=(_result(at, message, blocks, functions),), at=at)
@@ -101,39 +143,51 @@ def _content(at: str, content: object) -> Iterator[Text | Refusal | Attachment]:
 
 
 def _part(at: str, part: object) -> Text | Refusal | Attachment:
-    cache = members.cache_control(part, at) if isinstance(part, dict) else None
+    if not isinstance(part, dict):
+        raise InvalidRequest.at(at, "is not a content part", "give it a type")
+    if part.get("type") == "refusal":
+        require_known(part, at, {"refusal", "type"})
+        return Refusal(text=members.text(part.get("refusal"), f"{at}.refusal"), at=at)
+    block = _seen(at, part)
+    require_known(part, at, _PART)
+    mark = members.optional_object(part.get(_BREAKPOINT), f"{at}.{_BREAKPOINT}")
+    return replace(block, cache=members.cache_control(part, at), breakpoint=mark)
+
+
+def _seen(at: str, part: Json) -> Text | Attachment:
+    """What a part holds, without its marks."""
     match part:
         case {"type": "text", "text": str(text)}:
-            return Text(text=text, cache=cache, at=at)
-        case {"type": "refusal", "refusal": str(text)}:
-            return Refusal(text=text, at=at)
+            return Text(text=text, at=at)
         case {"type": "image_url", "image_url": {"url": str(url), **rest}}:
+            require_known(rest, f"{at}.image_url", _IMAGE)
             detail = members.optional_text(rest.get("detail"), f"{at}.image_url.detail") or ""
-            return members.attachment(
-                "image", url, f"{at}.image_url.url", detail=detail, cache=cache
-            )
-        case {"type": "input_audio", "input_audio": {"data": str(data), "format": str(sound)}}:
+            return members.attachment("image", url, f"{at}.image_url.url", detail=detail)
+        case {
+            "type": "input_audio",
+            "input_audio": {"data": str(data), "format": str(sound), **rest},
+        }:
+            require_known(rest, f"{at}.input_audio", _SOUND)
             media_type = _SOUNDS.get(sound, f"audio/{sound}")
-            return Attachment(kind="audio", media_type=media_type, data=data, cache=cache, at=at)
+            return Attachment(kind="audio", media_type=media_type, data=data, at=at)
         case {"type": "file", "file": dict(file)}:
-            return _file(f"{at}.file", file, cache)
+            require_known(file, f"{at}.file", _FILE)
+            return _file(f"{at}.file", file)
         case {"type": str(kind)}:
             raise InvalidRequest.at(at, f"a part of type {kind[:40]!r} cannot be read here")
     raise InvalidRequest.at(at, "is not a content part", "give it a type")
 
 
-def _file(at: str, file: Mapping[str, Any], cache: Json | None) -> Attachment:
+def _file(at: str, file: Mapping[str, Any]) -> Attachment:
     name = members.optional_text(file.get("filename"), f"{at}.filename") or ""
     match file:
         case {"file_id": str(file_id)} if file_id:
-            return Attachment(kind="file", file_id=file_id, name=name, cache=cache, at=at)
+            return Attachment(kind="file", file_id=file_id, name=name, at=at)
         case {"file_data": str(data)}:
             media_type = _FILE_TYPES.get(name.rpartition(".")[2].lower())
             if media_type is not None and ":" not in data:  # base64 as it is, without a URL
-                return members.data_of(
-                    "file", media_type, data, name=name, cache=cache, at=f"{at}.file_data"
-                )
-            return members.attachment("file", data, f"{at}.file_data", name=name, cache=cache)
+                return members.data_of("file", media_type, data, name=name, at=f"{at}.file_data")
+            return members.attachment("file", data, f"{at}.file_data", name=name)
     raise InvalidRequest.at(at, "holds neither file_data nor file_id")
 
 
@@ -141,6 +195,8 @@ def _thoughts(at: str, message: Mapping[str, Any]) -> Iterator[Thinking]:
     blocks = members.items(message.get("thinking_blocks"), f"{at}.thinking_blocks")
     for i, block in enumerate(blocks):
         where = f"{at}.thinking_blocks[{i}]"
+        if isinstance(block, dict):
+            require_known(block, where, _THOUGHT)
         match block:
             case {"type": "thinking", "thinking": str(text), **rest}:
                 signature = members.optional_text(rest.get("signature"), f"{where}.signature")
@@ -163,7 +219,9 @@ def _calls(at: str, message: Mapping[str, Any], functions: dict[str, str]) -> It
     for i, call in enumerate(members.items(message.get("tool_calls"), f"{at}.tool_calls")):
         where = f"{at}.tool_calls[{i}]"
         match call:
-            case {"id": str(id_), "function": {"name": str(name), "arguments": given}}:
+            case {"id": str(id_), "function": {"name": str(name), "arguments": given} as function}:
+                require_known(call, where, _CALL)
+                require_known(function, f"{where}.function", _FUNCTION)
                 arguments = members.arguments(given, f"{where}.function.arguments")
                 cache = members.cache_control(call, where)
                 yield Call(id=id_, name=name, arguments=arguments, cache=cache, at=where)
@@ -172,8 +230,9 @@ def _calls(at: str, message: Mapping[str, Any], functions: dict[str, str]) -> It
     match message.get("function_call"):
         case None:
             return
-        case {"name": str(name), "arguments": given}:
+        case {"name": str(name), "arguments": given} as function:
             where = f"{at}.function_call"
+            require_known(function, where, _FUNCTION)
             arguments = members.arguments(given, f"{where}.arguments")
             id_ = functions[name] = f"call_{len(functions)}_{_digits(at)}"
             yield Call(id=id_, name=name, arguments=arguments, at=where)
@@ -207,9 +266,9 @@ def _result(
 def write_messages(prompt: Prompt) -> list[dict[str, Any]]:
     """The messages of any prompt.
 
-    Left out, because OpenAI's API and others refuse the field: marks for a
-    cache and thinking that another provider sealed, unless the caller used
-    these words. Unsealed thinking comes from providers who want it back.
+    Left out, because OpenAI's API and others refuse the field: Anthropic's
+    marks for a cache and thinking that another provider sealed, unless the
+    caller used these words. Unsealed thinking comes from providers who want it back.
     A tool's pictures follow its result in a message of the user's, since a
     result is text here.
     """
@@ -304,6 +363,10 @@ def _marked(cache: Json | None, written: dict[str, Any], *, own: bool) -> dict[s
     return written
 
 
+def _broken(block: Text | Attachment, written: dict[str, Any]) -> dict[str, Any]:
+    return written if block.breakpoint is None else {**written, _BREAKPOINT: block.breakpoint}
+
+
 def _written_results(message: Message, *, own: bool) -> Iterator[dict[str, Any]]:
     pictures: list[dict[str, Any]] = []
     for result in message.blocks:
@@ -328,19 +391,21 @@ def _written_content(message: Message, blocks: Sequence[Block], *, own: bool) ->
     match blocks:
         case []:
             return ""
-        case [Text(text=text, cache=cache)] if text and not (own and cache is not None):
+        case [Text(text=text, cache=cache, breakpoint=None)] if text and not (
+            own and cache is not None
+        ):
             return text
     return [_written_part(message, block, own=own) for block in blocks]
 
 
 def _written_part(message: Message, block: Block, *, own: bool) -> dict[str, Any]:
     match block:
-        case Text():
-            return _marked(block.cache, {"type": "text", "text": block.text}, own=own)
+        case Text(text=text):
+            return _broken(block, _marked(block.cache, {"type": "text", "text": text}, own=own))
         case Refusal() if message.role is Role.ASSISTANT:
             return {"type": "refusal", "refusal": block.text}
         case Attachment() if message.role in {Role.USER, Role.TOOL}:
-            return _marked(block.cache, _written_attachment(block), own=own)
+            return _broken(block, _marked(block.cache, _written_attachment(block), own=own))
     raise InvalidRequest.at(
         block.at or message.at, f"cannot stand in a message of the {message.role.value} there"
     )

@@ -6,12 +6,14 @@ thinking is shown, and how many tokens it may take, which becomes an effort.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from appliance.model.calls import Dialect
 from appliance.model.errors import InvalidRequest
 from appliance.model.prompts import Format, Prompt, Reasoning, Tool, ToolChoice
 from appliance.protocols import request_members as members
+from appliance.protocols.known_members import unknown
 from appliance.protocols.openai_conversation import read_messages, write_messages
 
 # What says nothing about the answer: it may be left out.
@@ -72,11 +74,16 @@ _TRANSLATED = frozenset(
 _KNOWN = _TRANSLATED | HINTS
 _NAMES = {
     "answers": "n",
-    "choice": "tool_choice",
     "format": "response_format",
-    "parallel_tools": "parallel_tool_calls",
     "stops": "stop",
 }
+# The members of each thing that are read.
+_TOOL = frozenset({"cache_control", "function", "type"})
+_FUNCTION = frozenset({"cache_control", "description", "name", "parameters", "strict"})
+_CHOICE = frozenset({"allowed_tools", "function", "type"})
+_FORMAT = frozenset({"json_schema", "type"})
+_SCHEMA = frozenset({"description", "name", "schema", "strict"})
+_THINKING = frozenset({"budget_tokens", "display", "type"})
 _SMALL_BUDGET, _LARGE_BUDGET = 4_096, 16_384  # tokens; between them an effort is medium
 _CHOICES = "is none, auto, required, a function or allowed_tools"
 
@@ -84,15 +91,17 @@ _CHOICES = "is none, auto, required, a function or allowed_tools"
 def read_prompt(body: Mapping[str, bytes]) -> Prompt:
     """Read a request; raise :exc:`InvalidRequest` naming what cannot be understood."""
     given = members.read_members(body, but=_ELSEWHERE)
-    others = {name: value for name, value in given.items() if name not in _KNOWN}
-    if others.get("modalities") == ["text"]:
-        del others["modalities"]
+    others = {
+        name: value
+        for name, value in given.items()
+        if name not in _KNOWN and value != [] and (name, value) != ("modalities", ["text"])
+    }
     limit = "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens"
     return Prompt(
         dialect=Dialect.OPENAI,
         messages=read_messages(given.get("messages")),
         tools=_read_tools(given, others),
-        choice=_read_choice(given),
+        choice=_read_choice(given, others),
         parallel_tools=_read_parallel(given),
         output_limit=members.optional_whole(given.get(limit), limit, least=1),
         temperature=members.optional_number(given.get("temperature"), "temperature"),
@@ -107,7 +116,7 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
         logit_bias=_read_bias(given.get("logit_bias")),
         top_logprobs=_read_logprobs(given),
         answers=members.optional_whole(given.get("n"), "n", least=1, most=128) or 1,
-        format=_read_format(given.get("response_format")),
+        format=_read_format(given.get("response_format"), others),
         reasoning=_read_reasoning(given, others),
         verbosity=members.optional_text(given.get("verbosity"), "verbosity"),
         user=members.optional_text(given.get("user"), "user"),
@@ -115,7 +124,9 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
         others=others,
         names=_NAMES
         | {
+            "choice": "function_call" if given.get("tool_choice") is None else "tool_choice",
             "output_limit": limit,
+            "parallel_tools": "functions" if "functions" in given else "parallel_tool_calls",
             "reasoning": "thinking" if "thinking" in given else "reasoning_effort",
             "top_logprobs": "top_logprobs" if given.get("top_logprobs") else "logprobs",
         },
@@ -148,7 +159,9 @@ def _read_logprobs(given: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _read_format(value: object) -> Format | None:
+def _read_format(value: object, others: dict[str, Any]) -> Format | None:
+    if isinstance(value, dict):
+        others |= unknown(value, "response_format", _FORMAT)
     match value:
         case None:
             return None
@@ -156,6 +169,7 @@ def _read_format(value: object) -> Format | None:
             return Format(kind=kind)
         case {"type": "json_schema", "json_schema": {"schema": dict(schema), **rest}}:
             at = "response_format.json_schema"
+            others |= unknown(rest, at, _SCHEMA)
             return Format(
                 kind="json_schema",
                 schema=schema,
@@ -173,6 +187,7 @@ def _read_reasoning(given: Mapping[str, Any], others: dict[str, Any]) -> Reasoni
         if "thinking" in given:
             others["thinking"] = given["thinking"]
         return None if effort is None else Reasoning(effort=effort)
+    others |= unknown(given["thinking"], "thinking", _THINKING)
     return Reasoning(
         effort=effort, mode=thinking.mode, budget=thinking.budget, display=thinking.display
     )
@@ -184,8 +199,10 @@ def _read_tools(given: Mapping[str, Any], others: dict[str, Any]) -> tuple[Tool,
         at = f"tools[{i}]"
         match tool:
             case {"function": dict(function)} if tool.get("type", "function") == "function":
-                cache = members.cache_control(tool, at)
-                tools.append(_read_function(f"{at}.function", function, cache))
+                others |= unknown(tool, at, _TOOL)
+                others |= unknown(function, f"{at}.function", _FUNCTION)
+                read = _read_function(f"{at}.function", function)
+                tools.append(replace(read, cache=members.cache_control(tool, at) or read.cache))
             case {"type": str(kind)} if kind != "function":
                 others[f"{at}.type"] = kind
             case _:
@@ -195,7 +212,9 @@ def _read_tools(given: Mapping[str, Any], others: dict[str, Any]) -> tuple[Tool,
         raise InvalidRequest.at("functions", "cannot stand beside tools", "leave it out")
     for i, function in enumerate(functions):
         at = f"functions[{i}]"
-        tools.append(_read_function(at, members.optional_object(function, at) or {}, None))
+        found = members.optional_object(function, at) or {}
+        others |= unknown(found, at, _FUNCTION)
+        tools.append(_read_function(at, found))
     return tuple(tools)
 
 
@@ -205,19 +224,22 @@ def _read_parallel(given: Mapping[str, Any]) -> bool | None:
     return members.optional_flag(given.get("parallel_tool_calls"), "parallel_tool_calls")
 
 
-def _read_function(at: str, function: Mapping[str, Any], cache: Mapping[str, Any] | None) -> Tool:
+def _read_function(at: str, function: Mapping[str, Any]) -> Tool:
     return Tool(
         name=members.text(function.get("name"), f"{at}.name"),
         description=members.optional_text(function.get("description"), f"{at}.description"),
         parameters=members.parameters(function.get("parameters"), f"{at}.parameters"),
         strict=members.optional_flag(function.get("strict"), f"{at}.strict"),
-        cache=cache,
+        cache=members.cache_control(function, at),  # some clients say it here
         at=at,
     )
 
 
-def _read_choice(given: Mapping[str, Any]) -> ToolChoice | None:
-    match given.get("tool_choice"):
+def _read_choice(given: Mapping[str, Any], others: dict[str, Any]) -> ToolChoice | None:
+    choice = given.get("tool_choice")
+    if isinstance(choice, dict):
+        others |= unknown(choice, "tool_choice", _CHOICE)
+    match choice:
         case None:
             return _read_function_choice(given.get("function_call"))
         case "auto" | "none" | "required" as mode:
@@ -259,6 +281,7 @@ def write_body(prompt: Prompt) -> dict[str, bytes]:
         written |= members.own_members(prompt)
     else:
         prompt.refuse_others()
+    prompt.require_choice()
     if prompt.dialect is Dialect.RESPONSES:
         written |= {name: v for name, v in prompt.hints.items() if name in _SHARED_HINTS}
     written |= {

@@ -91,12 +91,12 @@ class TokenCounts:
 
 async def _in_words_of(dialect: Dialect, call: ModelCall) -> ModelCall:
     """``call`` in ``dialect``; raises :exc:`InvalidRequest`."""
-    if call.dialect is dialect:
-        return call
     if sum(map(len, call.body.values())) <= INLINE_BYTES:
         asked = translated(call, dialect)
     else:
         asked = await trio.to_thread.run_sync(translated, call, dialect)
+    if call.dialect is dialect:
+        return asked
     body = {name: value for name, value in asked.body.items() if name not in _NOT_OF_THE_PROMPT}
     return replace(asked, body=body)
 

@@ -7,14 +7,16 @@ opens the store next marks them failed.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
-import msgspec
+import trio
 
-from appliance.model.errors import InvalidRequest, TooLarge
+from appliance.model.errors import ApplianceError, InvalidRequest, TooLarge
 from appliance.model.periods import to_ns
-from appliance.storage import conversations, response_reading, response_threads
+from appliance.storage import response_reading, response_threads, response_writing
 from appliance.storage.connection import Connection, DatabaseRoot
 from appliance.storage.conversations import Conversations
 from appliance.storage.database import Database
@@ -27,8 +29,6 @@ from appliance.storage.response_rows import (
     PageOf,
     ResponseStatus,
     StoredResponse,
-    item_of,
-    output_of,
     response_of,
 )
 from appliance.storage.response_threads import Limits
@@ -39,6 +39,7 @@ __all__ = ["FILE", "MOST_ITEMS", "ResponseStore"]
 FILE = "responses/responses.sqlite"
 MOST_EVENT_BYTES = 32 * 1024 * 1024  # of one response
 _READ_IN_LOOP = 256 * 1024  # bytes
+_ITEMS_AT_ONCE = 500  # are written in about 3 ms
 
 _RESPONSES = f"SELECT {COLUMNS} FROM responses AS r JOIN threads AS t ON t.id = r.thread "  # noqa: S608 - all of it is ours
 _FIND = _RESPONSES + "WHERE r.public_id = ? AND t.expires_ns > ?"
@@ -46,30 +47,12 @@ _UNDER_WAY = (
     _RESPONSES
     + "WHERE r.status IN ('queued', 'in_progress') AND r.public_id = coalesce(?, r.public_id)"
 )
-_INSERT = """
-INSERT INTO responses (public_id, thread, status, background, model, previous, conversation,
-                       session, size, created_ns, ended_ns, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
-"""
-_INSERT_ITEM = """
-INSERT INTO items (response, is_output, place, public_id, item) VALUES (?, ?, ?, ?, ?)
-"""
-_NUMBER = "SELECT id, conversation, thread FROM responses WHERE public_id = ?"
-_UPDATE = """
-UPDATE responses SET status = ?, body = ?, size = size - length(body) + ?,
-                     ended_ns = coalesce(ended_ns, ?)
-WHERE id = ?
-"""
 _SET_SESSION = "UPDATE responses SET session = ? WHERE public_id = ?"
-_FORGET_OUTPUT = "DELETE FROM items WHERE response = ? AND is_output"
 _DELETE = """
 DELETE FROM responses WHERE public_id = ? AND (
     SELECT t.expires_ns FROM threads AS t WHERE t.id = responses.thread
 ) > ?
 """
-_INSERT_EVENT = "INSERT OR IGNORE INTO events (response, sequence, event) VALUES (?, ?, ?)"
-_COUNT_EVENTS = "UPDATE responses SET events = events + ? WHERE id = ? AND events + ? <= ?"
-_LAST_EVENT = "SELECT max(sequence) FROM events WHERE response = ?"
 
 
 class Room(Protocol):
@@ -100,6 +83,7 @@ class ResponseStore:
         """Open or create the store; what the last process left under way has failed."""
         store = cls(await Database.open(root, FILE, SCHEMA), root.room)
         try:
+            store._database.write(response_writing.remove_drafts)
             store.mark_interrupted(now=now)
         except BaseException:
             await store.close()
@@ -112,15 +96,7 @@ class ResponseStore:
         def end(tx: Connection) -> int:
             rows = tx.execute(_UNDER_WAY, (response_id,)).fetchall()
             for row in rows:
-                response = response_of(row)
-                body = _interrupted(response.body)
-                number, _, _ = _number(tx, response.id) or (0, None, 0)
-                _finish(tx, number, ResponseStatus.FAILED, body, (), now_ns=to_ns(now))
-                if response.has_events:
-                    ((last,),) = tx.execute(_LAST_EVENT, (number,)).fetchall()
-                    sequence = msgspec.convert(last, int) + 1
-                    event = b'{"type":"response.failed","sequence_number":%d,"response":%s}'
-                    tx.execute(_INSERT_EVENT, (number, sequence, event % (sequence, body)))
+                response_writing.interrupt(tx, response_of(row), now_ns=to_ns(now))
             return len(rows)
 
         return self._database.write(end)
@@ -147,23 +123,57 @@ class ResponseStore:
         Raises :exc:`QuotaExceeded` and ``DiskFull``; then nothing has changed.
         """
         self._room.require(response.size)
-        limits = limits or Limits()
 
         def insert(tx: Connection) -> None:
-            now_ns, expires_ns = to_ns(now), to_ns(expires)
-            response_threads.sweep(tx, now_ns=now_ns)
-            thread = _thread_of(tx, response, now_ns)
-            response_threads.make_room(tx, response.size, limits, spare=thread)
-            if thread is None:
-                thread = response_threads.begin(tx, expires_ns=expires_ns)
-            else:
-                response_threads.renew(tx, thread, expires_ns=expires_ns)
-            number = _insert(tx, response, thread, now_ns)
-            if response.status.is_over:
-                _finish(tx, number, response.status, response.body, response.outputs, now_ns=now_ns)
+            thread = _make_room(tx, response, limits or Limits(), now=now, expires=expires)
+            response_writing.insert(tx, response, thread, to_ns(now))
 
         self._database.write(insert)
         self._room.changed(response.size)
+
+    async def keep(
+        self,
+        response: NewResponse,
+        *,
+        now: datetime,
+        expires: datetime,
+        limits: Limits | None = None,
+    ) -> None:
+        """As :meth:`add`; many items are written a few at a time, beside others' work.
+
+        Nobody finds such a response before it is whole. Cancelled, it leaves nothing.
+        """
+        if len(response.inputs) <= _ITEMS_AT_ONCE:
+            self.add(response, now=now, expires=expires, limits=limits)
+            return
+        self._room.require(response.size)
+
+        def begin(tx: Connection) -> int:
+            thread = _make_room(tx, response, limits or Limits(), now=now, expires=expires)
+            return response_writing.draft(tx, response, thread, to_ns(now))
+
+        number = self._database.write(begin)
+        try:
+            for placed in response_writing.in_steps(response.inputs, most=_ITEMS_AT_ONCE):
+                await trio.lowlevel.checkpoint()
+                add = partial(response_writing.add_inputs, number=number, placed=placed)
+                self._database.write(add)
+            await trio.lowlevel.checkpoint()
+            self._database.write(
+                lambda tx: response_writing.publish(tx, number, response, to_ns(now))
+            )
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._drop_draft(number)
+            raise
+        self._room.changed(response.size)
+
+    async def _drop_draft(self, number: int) -> None:
+        remove = partial(response_writing.remove_some, number=number, most=_ITEMS_AT_ONCE)
+        # What cannot be removed from a broken file goes when the file is opened next.
+        with suppress(ApplianceError):
+            while self._database.write(remove):
+                await trio.lowlevel.checkpoint()
 
     def update(
         self,
@@ -181,11 +191,11 @@ class ResponseStore:
         """
 
         def change(tx: Connection) -> bool:
-            found = _number(tx, response_id)
+            found = response_writing.number_of(tx, response_id)
             if found is None:
                 return False
-            _finish(tx, found[0], status, body, outputs, now_ns=to_ns(now))
-            _add_events(tx, found[0], events, most=response_reading.BEYOND)
+            response_writing.finish(tx, found[0], status, body, outputs, now_ns=to_ns(now))
+            response_writing.add_events(tx, found[0], events, most=response_reading.BEYOND)
             return True
 
         changed = self._database.write(change)
@@ -279,10 +289,10 @@ class ResponseStore:
         self._room.require(size)
 
         def insert(tx: Connection) -> bool:
-            found = _number(tx, response_id)
+            found = response_writing.number_of(tx, response_id)
             if found is None:
                 return False
-            return _add_events(tx, found[0], events, most=MOST_EVENT_BYTES)
+            return response_writing.add_events(tx, found[0], events, most=MOST_EVENT_BYTES)
 
         kept = self._database.write(insert)
         self._room.changed(size)
@@ -296,102 +306,18 @@ class ResponseStore:
         )
 
 
-def _number(tx: Connection, response_id: str) -> tuple[int, str | None, int] | None:
-    for row in tx.execute(_NUMBER, (response_id,)).fetchall():
-        match row:
-            case (int(number), None | str() as conversation, int(thread)):
-                return number, conversation, thread
-    return None
-
-
-def _thread_of(tx: Connection, response: NewResponse, now_ns: int) -> int | None:
-    """The thread that a response continues, None if it begins one."""
-    if response.conversation is not None:
-        return conversations.thread_of(tx, response.conversation, now_ns=now_ns)
-    if response.previous is None:
-        return None
-    rows = tx.execute(response_reading.LINK, (response.previous, now_ns)).fetchall()
-    return msgspec.convert(rows[0][3], int) if rows else None
-
-
-def _insert(tx: Connection, response: NewResponse, thread: int, now_ns: int) -> int:
-    values = (
-        response.id,
-        thread,
-        response.status.value,
-        int(response.background),
-        response.model,
-        response.previous,
-        response.conversation,
-        response.session,
-        response.size,
-        now_ns,
-        now_ns if response.status.is_over else None,
-        response.body,
-    )
-    ((number,),) = tx.execute(_INSERT, values).fetchall()
-    tx.executemany(
-        _INSERT_ITEM,
-        [(number, 0, place, item.id, item.json) for place, item in enumerate(response.inputs)],
-    )
-    return msgspec.convert(number, int)
-
-
-def _finish(
-    tx: Connection,
-    number: int,
-    status: ResponseStatus,
-    body: bytes,
-    outputs: Sequence[Item],
-    *,
-    now_ns: int,
-) -> None:
-    """Write down how far a response has come; what it ends with goes into its conversation."""
-    ended_ns = now_ns if status.is_over else None
-    tx.execute(_UPDATE, (status.value, body, len(body), ended_ns, number))
-    tx.execute(_FORGET_OUTPUT, (number,))
-    shown = output_of(body)
-    rows = []
-    for place, item in enumerate(outputs or shown):
-        same = place < len(shown) and shown[place].json == item.said
-        rows.append((number, 1, place, item.id, None if same else item.said))
-    tx.executemany(_INSERT_ITEM, rows)
-    if status in {ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE}:
-        conversation = _conversation_of(tx, number)
-        if conversation is not None:
-            inputs = [
-                item_of(row) for row in tx.execute(response_reading.INPUTS, (number,)).fetchall()
-            ]
-            said = {item.id: item.said for item in outputs}
-            added = [Item(item.id, item.json, said.get(item.id)) for item in shown]
-            conversations.append(tx, conversation, [*inputs, *added])
-
-
-def _conversation_of(tx: Connection, number: int) -> str | None:
-    query = "SELECT conversation FROM responses WHERE id = ?"
-    ((conversation,),) = tx.execute(query, (number,)).fetchall()
-    return msgspec.convert(conversation, str | None)
-
-
-def _add_events(
-    tx: Connection, number: int, events: Sequence[tuple[int, bytes]], *, most: int
-) -> bool:
-    size = sum(len(event) for _, event in events)
-    tx.execute(_COUNT_EVENTS, (size, number, size, most))
-    if not tx.changes():
-        return False
-    tx.executemany(_INSERT_EVENT, [(number, *event) for event in events])
-    return True
-
-
-def _interrupted(body: bytes) -> bytes:
-    """The same response, failed."""
-    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    members["status"] = msgspec.Raw(b'"failed"')
-    members["error"] = msgspec.Raw(
-        b'{"code":"server_error","message":"the gateway was started again while it was answering"}'
-    )
-    return msgspec.json.encode(members)
+def _make_room(
+    tx: Connection, response: NewResponse, limits: Limits, *, now: datetime, expires: datetime
+) -> int:
+    """Let what has expired, and the oldest, go for a response; return the thread it is part of."""
+    now_ns, expires_ns = to_ns(now), to_ns(expires)
+    response_threads.sweep(tx, now_ns=now_ns)
+    thread = response_writing.thread_of(tx, response, now_ns)
+    response_threads.make_room(tx, response.size, limits, spare=thread)
+    if thread is None:
+        return response_threads.begin(tx, expires_ns=expires_ns)
+    response_threads.renew(tx, thread, expires_ns=expires_ns)
+    return thread
 
 
 def page_of(*, limit: int, order: str, after: str | None) -> PageOf:

@@ -32,8 +32,8 @@ ON CONFLICT (key) DO UPDATE SET
 RETURNING id, public_id, messages
 """
 _BEGIN = """
-INSERT INTO runs (id, session, request_id, model, status, started_ns, source)
-VALUES (?, ?, ?, ?, 'running', ?, ?) ON CONFLICT (id) DO NOTHING
+INSERT INTO runs (id, session, request_id, model, status, started_ns, source, own_seq)
+VALUES (?, ?, ?, ?, 'running', ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
 # "Answered" says that it is part of the conversation.
 _LEAVE = """
@@ -112,11 +112,13 @@ def begin(
     ((number, public_id, seq),) = tx.execute(_OPEN_SESSION, values).fetchall()
     session = msgspec.convert(number, int)
     run_id = run_id or new_id("run")
-    tx.execute(_BEGIN, (run_id, session, request_id, model, now_ns, source))
+    own_seq = msgspec.convert(seq, int) + 1 + len(beginning.said)
+    more = (session, request_id, model, now_ns, source, own_seq)
+    tx.execute(_BEGIN, (run_id, *more))
     if not tx.changes():
         # A client's own id, of a turn long ago or in another space of such ids.
         run_id = new_id("run")
-        tx.execute(_BEGIN, (run_id, session, request_id, model, now_ns, source))
+        tx.execute(_BEGIN, (run_id, *more))
     for role, text in beginning.said:
         meta = beginning.meta if role == "user" else None
         transcripts.append(

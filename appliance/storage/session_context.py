@@ -34,6 +34,8 @@ UPDATE sessions SET summary = ?, kept_from = max(kept_from, ?), compactions = co
 WHERE id = ?
 """
 
+_LAST_RUN = HISTORY + "LIMIT 1"
+
 LOST = "[interrupted: nobody knows whether this was done]"  # a call without a result
 
 
@@ -60,6 +62,16 @@ def context(
         ),
         spent + sum(row.tokens for row in taken),
     )
+
+
+def last_run(tx: Connection, key: SessionKey, *, but_run: str | None = None) -> str | None:
+    """The run of the latest message that the model sees; None where that came outside a run."""
+    session = live_row(tx, key.short)
+    if session is None:
+        return None
+    for values in tx.execute(_LAST_RUN, (session.number, 0, but_run)).fetchall():
+        return msgspec.convert(values, _Row).run
+    return None
 
 
 def conversation(context: Context, said_now: Sequence[Message] = ()) -> list[Message]:

@@ -6,11 +6,11 @@ from datetime import datetime
 from appliance.model.periods import to_ns
 from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
-from appliance.storage import inbox, paused_calls, runs
+from appliance.storage import inbox, paused_calls, runs, session_context
 from appliance.storage.connection import Connection
 from appliance.storage.database import Database
+from appliance.storage.paused_calls import Line, PausedTurn, Resumption
 from appliance.storage.session_rows import (
-    Message,
     Run,
     RunRecord,
     RunStatus,
@@ -43,26 +43,34 @@ class SessionTurns:
         meta: Mapping[str, object] | None = None,
         source: str = "http",
         answers: Sequence[str] = (),
+        resumption: Resumption | None = None,
     ) -> Run:
         """Store what was said, in a new session if there is none with this key.
 
         ``meta`` goes with what the user said. A ``run_id`` that an earlier run
         has gives way to a fresh one. With the source "heartbeat" the session
         does not count as used; with that or "cron" no person has spoken. What
-        waited in the inbox for the runs ``answers`` is what is said here.
+        waited in the inbox for the runs ``answers`` is what is said here. What a
+        ``resumption`` need not do again is part of the run at once.
 
         Raises :exc:`InvalidRequest` for text that is not Unicode.
         """
         beginning = runs.Beginning.of(messages, meta)
         if run_id is not None:
             require_unicode(run_id, field="run_id")
+        lines = [] if resumption is None else _lines(resumption.rounds)
 
         def begin(tx: Connection) -> Run:
             inbox.take(tx, answers)
-            return runs.begin(
+            run = runs.begin(
                 tx, key, beginning, run_id=run_id, request_id=request_id, model=model,
                 source=source, now_ns=to_ns(now),
             )  # fmt: skip
+            if resumption is not None:
+                paused_calls.resume(tx, resumption, run.id, now_ns=to_ns(now))
+            if lines:
+                runs.add_round(tx, run, lines, now_ns=to_ns(now))
+            return run
 
         return self._database.write(begin)
 
@@ -81,14 +89,7 @@ class SessionTurns:
         runs ``answers`` is among it. Returns the lines' ids, none if the
         session was deleted meanwhile.
         """
-        lines = [
-            (
-                str(message.get("role", "")),
-                encode(message),
-                None if meta is None else encode(meta, field="meta"),
-            )
-            for message, meta in messages
-        ]
+        lines = _lines(messages)
 
         def add(tx: Connection) -> list[str]:
             inbox.take(tx, answers)
@@ -96,13 +97,31 @@ class SessionTurns:
 
         return self._database.write(add)
 
-    def pause(self, run: Run, calls: Sequence[str], *, now: datetime) -> None:
+    def pause(
+        self, run: Run, calls: Sequence[str], *, owner: str, digest: bytes, now: datetime
+    ) -> None:
         """Note that ``calls`` of this run are for its caller to answer."""
-        self._database.write(lambda tx: paused_calls.add(tx, calls, run.id, now_ns=to_ns(now)))
+        self._database.write(
+            lambda tx: paused_calls.add(
+                tx, calls, run.id, owner=owner, digest=digest, now_ns=to_ns(now)
+            )
+        )
 
-    def paused_rounds(self, calls: Sequence[str]) -> list[Message]:
-        """What the run that made these calls said and did; empty if nobody knows it."""
-        return self._database.read(lambda tx: paused_calls.rounds(tx, calls))
+    def paused(self, calls: Sequence[str], *, owner: str) -> PausedTurn | None:
+        """The turn that waits for ``owner`` to answer these calls, all of them."""
+        return self._database.read(lambda tx: paused_calls.find(tx, calls, owner=owner))
+
+    def resumed(self, paused: str, answers: bytes) -> str | None:
+        """The latest run that went on from the run ``paused`` with these answers."""
+        return self._database.read(lambda tx: paused_calls.resumed(tx, paused, answers))
+
+    def own_rounds(self, run: str) -> list[Line]:
+        """What a run itself said and did, its answer included; empty if nobody knows it."""
+        return self._database.read(lambda tx: paused_calls.rounds(tx, run))
+
+    def last_run(self, key: SessionKey, *, but_run: str | None = None) -> str | None:
+        """Whose message is the latest that the model sees, ``but_run`` left out."""
+        return self._database.read(lambda tx: session_context.last_run(tx, key, but_run=but_run))
 
     def finish_run(
         self,
@@ -135,3 +154,16 @@ class SessionTurns:
 
     def run(self, run_id: str) -> RunRecord | None:
         return self._database.read(lambda tx: runs.find(tx, run_id))
+
+
+def _lines(
+    messages: Sequence[tuple[Mapping[str, object], Mapping[str, object] | None]],
+) -> list[tuple[str, str, str | None]]:
+    return [
+        (
+            str(message.get("role", "")),
+            encode(message),
+            None if meta is None else encode(meta, field="meta"),
+        )
+        for message, meta in messages
+    ]

@@ -156,5 +156,27 @@ SCHEMA = Schema(
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX paused_calls_by_age ON paused_calls (created_ns);
         """,
+        # Whose a paused turn is had not been kept, so those of before are nobody's. The
+        # release before writes rows without an owner, which nobody finds.
+        """
+        DROP TABLE paused_calls;
+        CREATE TABLE paused_calls (
+            call       TEXT PRIMARY KEY,  -- as its caller was told it
+            run        TEXT NOT NULL,
+            owner      TEXT NOT NULL DEFAULT '',
+            digest     BLOB NOT NULL DEFAULT x'',
+            created_ns INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX paused_calls_by_age ON paused_calls (created_ns);
+        CREATE TABLE resumptions (
+            paused     TEXT NOT NULL,     -- a run
+            answers    BLOB NOT NULL,     -- digest
+            run        TEXT NOT NULL,     -- the latest that went on with them
+            created_ns INTEGER NOT NULL,
+            PRIMARY KEY (paused, answers)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX resumptions_by_age ON resumptions (created_ns);
+        ALTER TABLE runs ADD COLUMN own_seq INTEGER;  -- of the first message it made itself
+        """,
     ),
 )

@@ -142,3 +142,21 @@ async def test_a_callers_tool_comes_back_and_the_agents_part_is_not_repeated(
     assert "sunny" in text
     work = gateway.state_dir / "tenants" / "acme" / "workspace"
     assert (work / "log").read_text() == "once\n"
+
+
+async def test_a_paused_turn_is_only_for_whom_it_paused(gateway: Gateway, acme: Tenant) -> None:
+    answer = await gateway.http.post(
+        "/v1/tenants/acme/tokens", json={"scopes": ["chat"]}, headers=gateway.headers(acme.token)
+    )
+    bob = Tenant("acme", answer.json()["token"])
+    weather = {"type": "function", "function": {"name": "weather"}}
+    script = calls(call("exec", command="echo $((6*7))-secret"), call("weather", city="Rome"))
+    first = said(script, model="openclaw", tools=[weather])
+    paused = (await gateway.chat(acme, first)).json()["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": paused["tool_calls"][0]["id"], "content": "sunny"}
+    again = {**first, "messages": [*first["messages"], paused, result]}
+    elsewhere = {**again, "messages": [*said("call none {}")["messages"], paused, result]}
+
+    assert "42-secret" not in (await gateway.chat(bob, again)).text
+    assert "42-secret" not in (await gateway.chat(acme, elsewhere)).text
+    assert "42-secret" in text_of(await gateway.chat(acme, again))

@@ -507,3 +507,30 @@ async def test_without_a_token_nothing_is_told(gateway: Gateway, path: str) -> N
 @pytest.mark.parametrize("path", ["/", "/resp_x/other", "/resp_x/cancel/more", "/%00", "//"])
 async def test_other_paths_are_not_found(client: Client, path: str) -> None:
     await client.get(PATH + path, status=404)
+
+
+# Limits below what a provider of responses can be told
+
+
+async def test_a_limit_that_the_provider_cannot_be_told_is_refused_and_costs_nothing(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    said = {"model": "replies/mock", "messages": [{"role": "user", "content": "hi"}]}
+
+    answer = await gateway.chat(acme, {**said, "max_tokens": 15})
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "max_tokens"
+    assert (await gateway.usage(acme))["input_tokens"] == 0
+    assert (await gateway.chat(acme, {**said, "max_tokens": 16})).status_code == 200
+
+
+async def test_what_is_left_of_a_budget_is_not_rounded_up(gateway: Gateway) -> None:
+    poor = Client(gateway, await gateway.create("poor", quotas={"tokens_per_day": 16}))
+
+    error = await poor.refused("hi", status=429, model="replies/mock")
+
+    assert error["code"] == "insufficient_quota"
+    assert "no limit below 16" in error["message"]
+    assert (await gateway.usage(poor.tenant))["input_tokens"] == 0
+    await poor.create("hi")  # another provider takes any limit

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+import trio
 
 from tests.gateway.conftest import Gateway
 from tests.gateway.responding import Client, text_of
@@ -94,3 +95,61 @@ async def test_a_call_that_nobody_made_cannot_be_answered(client: Client) -> Non
     error = await client.refused([result], model="openclaw", previous_response_id=first["id"])
 
     assert "call_x" in error["message"]
+    assert error["param"] == "input"
+
+
+@pytest.mark.parametrize("how", ["previous", "session"])
+async def test_a_follow_up_whose_answer_was_lost_is_answered_again(
+    client: Client, how: str
+) -> None:
+    steps = [
+        call("write", **APPEND),
+        call("get_weather", location="Paris"),
+        call("edit", path="log.txt", oldText="once", newText="twice"),
+    ]
+    more: dict[str, Any] = {"model": "openclaw", "tools": [WEATHER]}
+    headers = {} if how == "previous" else {"x-openclaw-session-key": "work"}
+
+    async def ask(said: object, **extra: Any) -> dict[str, Any]:
+        body = {"input": said, **more, **extra}
+        answer = await client.send("POST", "/v1/responses", body, **headers)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    first = await ask("\n\n".join(steps))
+    (waiting,) = first["output"]
+    said: list[dict[str, Any]] = [
+        {"type": "function_call_output", "call_id": waiting["call_id"], "output": "sunny"}
+    ]
+    if how == "previous":
+        more["previous_response_id"] = first["id"]
+    if how == "session":
+        said.insert(0, waiting)
+    told: list[dict[str, Any]] = []
+
+    async def follow_up() -> None:
+        told.append(await ask(said))
+
+    await follow_up()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(follow_up)
+
+    assert len({text_of(each) for each in told}) == 1, "what was twice could not be edited again"
+    assert "sunny" in text_of(told[0])
+    shown = await ask(said, include=SHOWN)
+    assert [(i["type"], i.get("name")) for i in shown["output"]] == [
+        ("openclaw:tool_call", "edit"), ("message", None),
+    ]  # fmt: skip
+
+
+async def test_an_agent_calls_no_more_tools_than_it_is_asked_to(client: Client) -> None:
+    steps = [call("write", path=f"{name}.txt", content=name) for name in "abc"]
+
+    response = await client.create(
+        "\n\n".join(steps), model="openclaw", max_tool_calls=1, include=SHOWN
+    )
+
+    assert kinds(response) == ["openclaw:tool_call", "message"]
+    assert response["max_tool_calls"] == 1

@@ -9,6 +9,8 @@ import pytest
 import trio
 import trio_websocket
 
+from appliance.services.responses import book
+from appliance.services.responses.chains import ChainShelf
 from appliance.transports.openai_api import responses_socket
 from tests.gateway.conftest import ADMIN_KEY, Gateway, Tenant
 from tests.gateway.responding import PATH, Client, numbers, text_of
@@ -118,6 +120,28 @@ async def test_what_is_not_stored_can_be_continued_on_its_connection_alone(
         event = await other.refused(previous_response_id=third["id"])
     assert event["error"]["code"] == "previous_response_not_found"
     await Client(gateway, acme).get(f"{PATH}/{third['id']}", status=404)
+
+
+async def test_connections_of_a_tenant_share_the_room_for_what_they_remember(
+    gateway: Gateway, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = ChainShelf(most_bytes=3_000)
+    monkeypatch.setattr(book, "ChainShelf", lambda: shelf)
+    long = "x" * 1_000
+
+    async with connected(gateway, acme.token) as one, connected(gateway, acme.token) as two:
+        first = await one.response(long, store=False)
+        await two.response(long, store=False)
+        assert 2_000 < shelf.size < 3_000
+        last = await two.response(long, store=False)
+
+        event = await one.refused(store=False, previous_response_id=first["id"])
+        assert event["error"]["code"] == "previous_response_not_found"
+        await two.response("go on", store=False, previous_response_id=last["id"])
+
+    with trio.fail_after(10):
+        while shelf.size:  # noqa: ASYNC110 - it empties when the connections have ended
+            await trio.sleep(0.01)
 
 
 async def test_an_unknown_response_cannot_be_continued(socket: Socket) -> None:

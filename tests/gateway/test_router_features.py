@@ -108,6 +108,31 @@ async def test_a_token_for_some_models_asks_and_lists_no_others(
     assert {model["id"] for model in listed.json()["data"]} == {"fast", "stub/mock-300"}
 
 
+async def test_a_token_for_an_agent_is_for_no_other_and_for_no_model(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    one = await token_for(gateway, acme, "openclaw/pirate")
+    names = ("openclaw:pirate", "openclaw/pirate", "openclaw", "stub/mock")
+    header = {"x-openclaw-agent-id": "pirate"}
+
+    asked = [(await gateway.chat(one, said("x", model=name))).status_code for name in names]
+    by_header = await gateway.chat(one, said("x", model="openclaw"), **header)
+    response = await gateway.http.post(
+        "/v1/responses",
+        json={"model": "openclaw:pirate", "input": "x"},
+        headers=gateway.headers(one.token),
+    )
+    listed = await gateway.http.get("/v1/models", headers=gateway.headers(one.token))
+    plain = await token_for(gateway, acme, "openclaw")
+    refused = await gateway.chat(plain, said("x", model="openclaw"), **header)
+
+    assert asked == [200, 200, 403, 403]
+    assert by_header.status_code == response.status_code == 200
+    assert [model["id"] for model in listed.json()["data"]] == ["openclaw/pirate"]
+    assert refused.status_code == 403
+    assert "openclaw:pirate" in refused.json()["error"]["message"]
+
+
 async def test_a_kept_answer_costs_nothing_and_stays_with_its_tenant(
     gateway: Gateway, acme: Tenant
 ) -> None:

@@ -1,5 +1,7 @@
 """Callers: what each kind may do, and for whom."""
 
+from dataclasses import replace
+
 import pytest
 
 from appliance.model.callers import ActorKind, Caller
@@ -84,3 +86,35 @@ def test_a_call_is_about_the_callers_tenant_and_an_admin_must_name_one() -> None
     assert ON_BEHALF.require_tenant() == "acme"
     with pytest.raises(Forbidden, match="X-OpenClaw-Tenant"):
         ADMIN.require_tenant()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "agents"),
+    [
+        ("openclaw", {"main"}),
+        ("openclaw/default", {"main"}),
+        ("openclaw:main", {"main"}),
+        ("openclaw/pirate", {"pirate"}),
+        ("openclaw:pirate", {"pirate"}),
+        ("openclaw:*", {"main", "pirate"}),
+        ("openclaw/p*", {"pirate"}),
+        ("*", {"main", "pirate"}),
+        ("stub/*", set()),
+        ("openclaw2", set()),
+    ],
+)
+def test_a_token_is_for_an_agent_by_any_of_its_names(pattern: str, agents: set[str]) -> None:
+    caller = replace(tenant(Scope.CHAT), models=(pattern,))
+
+    for name, agent in {
+        "openclaw": "main", "openclaw/main": "main", "openclaw:default": "main",
+        "openclaw:pirate": "pirate", "openclaw/pirate": "pirate",
+    }.items():  # fmt: skip
+        assert caller.may_ask(name) is (agent in agents), name
+
+
+def test_a_token_for_all_models_behind_an_agent_is_for_the_agent() -> None:
+    caller = replace(tenant(Scope.CHAT), models=("stub/*",))
+
+    assert caller.may_ask("openclaw", ["stub/mock", "stub/other"])
+    assert not caller.may_ask("openclaw", ["stub/mock", "spare/other"])

@@ -7,6 +7,7 @@ import pytest
 from appliance.model import errors
 from appliance.model.errors import (
     ApplianceError,
+    Fault,
     FieldError,
     Forbidden,
     InvalidRequest,
@@ -80,7 +81,15 @@ def test_one_field_and_one_reason_make_a_sentence(told: tuple[str, ...], detail:
     failure = InvalidRequest.at(*told)
 
     assert failure.detail == detail
-    assert failure.fields == (FieldError(*told),)
+    field, reason, remedy = (*told, "")[:3]
+    fault = Fault.MISSING if reason == "is missing" else Fault.VALUE
+    assert failure.fields == (FieldError(field, reason, remedy, fault),)
+
+
+def test_a_fault_may_be_told_with_the_reason() -> None:
+    failure = InvalidRequest.at("foo", "is not taken here", fault=Fault.UNSUPPORTED)
+
+    assert failure.fields[0].fault is Fault.UNSUPPORTED
 
 
 def test_a_special_case_is_made_in_the_same_way() -> None:

@@ -75,8 +75,8 @@ BOTH_WAYS: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"hints": {"service_tier": "auto", "speed": "fast", "cache_control": CACHE}},
     ),
     (
-        {"container": "c", "mcp_servers": [], "inference_geo": "eu"},
-        {"others": {"container": "c", "mcp_servers": [], "inference_geo": "eu"}},
+        {"container": "c", "mcp_servers": [{}], "inference_geo": "eu"},
+        {"others": {"container": "c", "mcp_servers": [{}], "inference_geo": "eu"}},
     ),
     (
         {"thinking": {"type": "between_tools"}},
@@ -125,6 +125,7 @@ def test_a_request_is_read_and_written(members: dict[str, Any], attributes: dict
             {"output_config": {"task_budget": {"total": 9}}},
             {"others": {"output_config.task_budget": {"total": 9}}},
         ),
+        ({"mcp_servers": [], "fallbacks": [], "container": None}, {}),
     ],
 )
 def test_other_spellings_and_others_tools(
@@ -175,6 +176,14 @@ def test_thinking_gets_room_where_the_caller_set_no_limit() -> None:
     prompt = Prompt(dialect=Dialect.OPENAI, messages=HELLO, reasoning=thinking)
 
     assert written(prompt)["max_tokens"] == DEFAULT_MAX_TOKENS + 10_000
+
+
+def test_what_is_told_about_a_schema_stands_in_it() -> None:
+    told = Format(kind="json_schema", schema=SCHEMA, description="where to")
+    prompt = Prompt(dialect=Dialect.OPENAI, messages=HELLO, format=told)
+
+    schema = written(prompt)["output_config"]["format"]["schema"]
+    assert schema == {**SCHEMA, "description": "where to"}
 
 
 def test_no_effort_is_no_thinking() -> None:

@@ -86,6 +86,17 @@ def test_a_message_is_written(message: Message, said: list[dict[str, Any]]) -> N
     assert written(message)["messages"] == said
 
 
+def test_a_tool_that_failed_without_a_word_says_so() -> None:
+    results = (
+        Result(call_id="c", parts=(), is_error=True),
+        Result(call_id="d", parts=(Text(text="no such file"),), is_error=True),
+    )
+
+    said = written(Message(role=Role.TOOL, blocks=results))["messages"]
+
+    assert [each["content"] for each in said] == ["error", "no such file"]
+
+
 def test_a_result_names_its_tool() -> None:
     call = Message(role=Role.ASSISTANT, blocks=(Call(id="c", name="f", arguments="{}"),))
     result = Message(role=Role.TOOL, blocks=(Result(call_id="c", parts=()),))
@@ -119,7 +130,13 @@ def test_tools_are_shown_as_far_as_they_may_be_called(
         (None, None),
         (Reasoning(effort="none"), False),
         (Reasoning(mode="disabled"), False),
+        (Reasoning(effort="minimal"), "low"),
+        (Reasoning(effort="low"), "low"),
+        (Reasoning(effort="medium"), "medium"),
         (Reasoning(effort="high"), "high"),
+        (Reasoning(effort="xhigh"), "high"),
+        (Reasoning(effort="max"), "max"),
+        (Reasoning(mode="enabled", budget=2000), True),
         (Reasoning(mode="adaptive"), True),
         (Reasoning(summary="auto"), None),
     ],
@@ -135,6 +152,9 @@ def test_how_much_to_think(reasoning: Reasoning | None, think: object) -> None:
         ({"top_logprobs": 0}, "top_logprobs"),
         ({"logit_bias": {"1": 1}}, "logit_bias"),
         ({"choice": ToolChoice(mode="required")}, "tool_choice"),
+        ({"choice": ToolChoice(mode="required"), "tools": (Tool(name="f"),)}, "tool_choice"),
+        ({"parallel_tools": False, "tools": (Tool(name="f"),)}, "parallel_tools"),
+        ({"reasoning": Reasoning(effort="most")}, "reasoning"),
         ({"others": {"container": "c"}}, "container"),
     ],
 )
@@ -167,3 +187,16 @@ def test_options_and_formats() -> None:
 
     assert found["options"] == {"temperature": 0, "seed": 3, "stop": ["x"]}
     assert found["format"] == "json"
+
+
+def test_what_is_no_more_than_the_usual_is_left_out() -> None:
+    found = written(parallel_tools=True, tools=(Tool(name="f", strict=True),))
+
+    assert list(found["tools"][0]["function"]) == ["name", "parameters"]
+    assert "tools" not in written(parallel_tools=False)
+
+
+def test_what_is_told_about_a_schema_stands_in_it() -> None:
+    told = Format(kind="json_schema", schema={"type": "object"}, description="where to")
+
+    assert written(format=told)["format"] == {"type": "object", "description": "where to"}

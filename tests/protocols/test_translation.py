@@ -81,7 +81,7 @@ def test_the_responses_api_loses_nothing_it_has_a_word_for(prompt: Prompt) -> No
 
 @given(prompts(_plain))
 def test_ollama_is_told_everything_there_is_a_word_for(prompt: Prompt) -> None:
-    prompt = replace(prompt, choice=None)
+    prompt = replace(prompt, choice=None, parallel_tools=None)
 
     asked = {name: msgspec.json.decode(v) for name, v in write_body(Dialect.OLLAMA, prompt).items()}
 
@@ -371,3 +371,29 @@ def test_what_a_provider_hid_comes_back_to_it_through_a_caller_of_another_dialec
 
     assert [item.get("encrypted_content") for item in items] == [None, "secret", None]
     assert turns[1]["content"] == [{"type": "text", "text": "So."}]
+
+
+_LONG = "user_" + "0" * 154  # as long as Claude Code's
+
+
+@pytest.mark.parametrize("to", [_OPENAI, _RESPONSES])
+def test_a_user_is_as_short_as_openai_takes_it(to: Dialect) -> None:
+    asked = replace(call(metadata={"user_id": _LONG}), dialect=_ANTHROPIC)
+
+    sent = msgspec.json.decode(translated(asked, to).body["user"])
+
+    assert len(sent) == 64
+    assert sent != _LONG[:64]  # which many would have
+
+
+def test_a_user_of_the_length_of_an_agents_session_keeps_it() -> None:
+    prompt = read_prompt(_ANTHROPIC, body(messages=_HELLO, metadata={"user_id": _LONG}))
+
+    assert msgspec.json.decode(write_body(_OPENAI, prompt)["user"]) == _LONG
+
+
+@pytest.mark.parametrize(("length", "sent"), [(256, 256), (257, 64)])
+def test_anthropic_takes_longer_ones(length: int, sent: int) -> None:
+    made = translated(call(user="u" * length), _ANTHROPIC)
+
+    assert len(msgspec.json.decode(made.body["metadata"])["user_id"]) == sent

@@ -13,8 +13,9 @@ from appliance.model.calls import Delta, TextDelta
 from appliance.model.quotas import Quotas
 from appliance.protocols.responses.request import ResponsesRequest
 from appliance.services.model_calls import OpenCall
+from appliance.services.responses.chains import ChainMemory
 from appliance.services.responses.responses import Responses
-from appliance.services.responses.runs import Asked, ChainMemory, ResponseRun
+from appliance.services.responses.runs import Asked, ResponseRun
 from appliance.services.turns.turns import Turns
 from appliance.storage.responses import ResponseStore
 from appliance.transports.openai_api.responses import described

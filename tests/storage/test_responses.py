@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
+import trio
 
 from appliance.model.errors import InvalidRequest, QuotaExceeded, TooLarge
 from appliance.storage import response_reading, response_threads
@@ -17,6 +19,7 @@ from appliance.storage.response_threads import Limits, Totals
 from appliance.storage.responses import FILE, ResponseStore, page_of
 from appliance.storage.responses_schema import SCHEMA
 from tests.books import NOON, tenant_root
+from tests.fakes.cancelling import each_cancellation
 
 MONTH = timedelta(days=30)
 
@@ -432,6 +435,105 @@ async def test_a_crash_at_any_moment_leaves_all_of_a_change_or_nothing(tmp_path:
         assert totals(opened).responses == 2
         await opened.close()
         again.close()
+
+
+# Very many items
+
+
+LARGE = 1_000  # items; written in several steps
+
+
+async def keep(store: ResponseStore, new: NewResponse) -> None:
+    await store.keep(new, now=NOON, expires=NOON + MONTH)
+
+
+@pytest.mark.parametrize("inputs", [1, LARGE])
+async def test_what_is_kept_step_by_step_is_found_as_if_it_were_added_at_once(
+    store: ResponseStore, inputs: int
+) -> None:
+    await keep(store, response("a", inputs=inputs))
+    add(store, response("b", previous="a"))
+
+    expected = [f"a-in{number}" for number in range(inputs)]
+    assert await said(store, "b") == [*expected, "a-out", "b-in0", "b-out"]
+    assert totals(store) == Totals(2, 0, response("a", inputs=inputs).size + response("b").size)
+
+
+async def test_a_large_one_is_in_its_conversation_too(store: ResponseStore) -> None:
+    store.conversations.create("conv", [], metadata=b"{}", now=NOON, expires=NOON + MONTH)
+
+    await keep(store, response("a", inputs=LARGE, conversation="conv"))
+
+    found = await store.conversations.context("conv", now=NOON)
+    assert found is not None
+    assert [each.id for each in found] == [*(f"a-in{n}" for n in range(LARGE)), "a-out"]
+
+
+async def test_a_large_one_that_is_under_way_is_finished_later(store: ResponseStore) -> None:
+    await keep(store, queued(inputs=LARGE))
+
+    found = store.find("bg", now=NOON)
+    assert found is not None
+    assert found.status is ResponseStatus.QUEUED
+    assert store.update("bg", status=ResponseStatus.COMPLETED, body=body("bg"), now=NOON)
+
+
+async def test_nobody_finds_it_before_it_is_whole_and_others_go_on_meanwhile(
+    store: ResponseStore,
+) -> None:
+    seen: list[object] = []
+
+    async def look() -> None:
+        for number in range(2):
+            seen.append(store.find("a", now=NOON))
+            add(store, response(f"other{number}"))
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await keep(store, response("a", inputs=LARGE))
+
+    assert seen == [None, None]
+    assert totals(store).responses == 3
+
+
+async def test_cancelled_anywhere_it_is_all_there_or_nothing_is(store: ResponseStore) -> None:
+    whole = Totals(1, 0, response("a", inputs=LARGE).size)
+
+    async for _ in each_cancellation(lambda: keep(store, response("a", inputs=LARGE))):
+        found = store.find("a", now=NOON)
+        assert totals(store) == (Totals(0, 0, 0) if found is None else whole)
+        store.delete("a", now=NOON)
+
+
+async def test_what_cannot_be_kept_leaves_nothing(store: ResponseStore) -> None:
+    await keep(store, response("a"))
+
+    with pytest.raises(apsw.ConstraintError):
+        await keep(store, response("a", inputs=LARGE))  # the id is taken
+
+    assert totals(store) == Totals(1, 0, response("a").size)
+
+
+async def test_a_process_that_died_leaves_no_half_of_one(tmp_path: Path) -> None:
+    root = tenant_root(tmp_path / "acme")
+    store = await ResponseStore.open(root, now=NOON)
+    add(store, response("a"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep, store, response("b", inputs=LARGE))
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        assert totals(store).responses == 2
+        shutil.copytree(tmp_path / "acme", tmp_path / "crashed")
+    await store.close()
+    root.close()
+
+    again = tenant_root(tmp_path / "crashed")
+    opened = await ResponseStore.open(again, now=NOON)
+    assert totals(opened) == Totals(1, 0, response("a").size)
+    assert opened.find("b", now=NOON) is None
+    await opened.close()
+    again.close()
 
 
 async def test_one_tenants_store_does_not_reach_anothers(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A provider's answer in the Responses API, read into deltas.
 
-Events that are not known are skipped. What was not streamed piece by piece is
-taken from the items once they are whole: some servers send few events.
+Events that are not known are skipped. Some servers send few: what they leave
+out is read from what they end with (see :mod:`.answer_items`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,15 +9,12 @@ from typing import Any
 
 from appliance.model.calls import (
     Delta,
-    Dialect,
     Finished,
     FinishReason,
     LogprobsDelta,
     ReasoningDelta,
-    ReasoningSeal,
     RefusalDelta,
     TextDelta,
-    ToolCallDelta,
 )
 from appliance.model.usage import TokenUsage
 from appliance.protocols import sse
@@ -31,7 +28,8 @@ from appliance.protocols.answers import (
     read_error,
 )
 from appliance.protocols.openai_answers import text_bytes
-from appliance.protocols.responses import seals
+from appliance.protocols.responses.answer_items import AnswerItems, objects_in, text_in
+from appliance.protocols.responses.asides import PROGRESS
 
 _Event = Mapping[str, Any]
 _REASONS = {
@@ -39,79 +37,7 @@ _REASONS = {
     "max_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
-
-
-class _Answer:
-    """What has been told of one answer, by item: each thing is told once."""
-
-    def __init__(self) -> None:
-        self._told: set[object] = set()  # items of which pieces came
-        self._calls: dict[object, int] = {}
-
-    @property
-    def has_calls(self) -> bool:
-        return bool(self._calls)
-
-    def note(self, key: object) -> None:
-        """A piece of the item at ``key`` has come."""
-        self._told.add(key)
-
-    def say(self, key: object, delta: Delta) -> Iterator[Delta]:
-        self._told.add(key)
-        yield delta
-
-    def begin_call(self, key: object, item: _Event) -> Iterator[Delta]:
-        if key in self._calls:
-            return
-        number = self._calls[key] = len(self._calls)
-        call_id, name = _text(item.get("call_id")), _text(item.get("name"))
-        yield ToolCallDelta(number, id=call_id or f"call_{number}", name=name)
-
-    def argue(self, key: object, arguments: str) -> Iterator[Delta]:
-        if key not in self._calls:
-            raise MalformedAnswer("it sent arguments for no tool call")
-        if arguments:
-            yield from self.say(key, ToolCallDelta(self._calls[key], arguments=arguments))
-
-    def end_item(self, key: object, item: _Event) -> Iterator[Delta]:
-        """What of a whole item was not told before."""
-        is_new = key not in self._told
-        match item.get("type"):
-            case "function_call":
-                yield from self.begin_call(key, item)
-                if is_new:
-                    yield from self.argue(key, _text(item.get("arguments")))
-            case "message" if is_new:
-                for part in _objects(item.get("content")):
-                    yield from self._part(key, part)
-            case "reasoning":
-                if is_new:
-                    texts = _objects(item.get("summary")) or _objects(item.get("content"))
-                    if text := "\n\n".join(_text(part.get("text")) for part in texts):
-                        yield from self.say(key, ReasoningDelta(text))
-                yield from _seal(_text(item.get("encrypted_content")))
-
-    def _part(self, key: object, part: _Event) -> Iterator[Delta]:
-        match part:
-            case {"type": "output_text", "text": str(text)} if text:
-                yield from self.say(key, TextDelta(text))
-                if tokens := _objects(part.get("logprobs")):
-                    yield LogprobsDelta(tokens)
-            case {"type": "refusal", "refusal": str(text)} if text:
-                yield from self.say(key, RefusalDelta(text))
-
-
-def _seal(sealed: str) -> Iterator[Delta]:
-    """The provider may be a gateway such as this; then it says whose the thought is."""
-    if not sealed:
-        return
-    match seals.unseal(sealed):
-        case {"signature": str(signature)}:
-            yield ReasoningSeal(signature=signature)
-        case {"hidden": str(hidden), "dialect": str(whose)} if whose != Dialect.RESPONSES:
-            yield ReasoningSeal(hidden=hidden)
-        case {}:
-            yield ReasoningSeal(hidden=seals.seal_hidden(sealed, Dialect.RESPONSES))
+_LONGEST_EVENT = 32 * 1024 * 1024  # bytes; it may hold pictures
 
 
 class StreamReader:
@@ -124,8 +50,8 @@ class StreamReader:
         self.finished = False
         self.text_bytes = 0
         self.failure: AnswerFailed | None = None
-        self._splitter = sse.EventSplitter()
-        self._answer = _Answer()
+        self._splitter = sse.EventSplitter(limit_bytes=_LONGEST_EVENT)
+        self._answer = AnswerItems()
         thought = self._thought
         self._readers: Mapping[str, Callable[[_Event], Iterator[Delta]]] = {
             "response.output_text.delta": self._said,
@@ -134,7 +60,11 @@ class StreamReader:
             "response.reasoning_text.delta": thought,
             "response.reasoning.delta": thought,
             "response.reasoning_summary_part.added": self._next_thought,
+            "response.content_part.added": self._next_part,
+            "response.content_part.done": self._part_ended,
+            "response.output_text.annotation.added": self._annotated,
             "response.function_call_arguments.delta": self._argued,
+            "response.custom_tool_call_input.delta": self._argued,
             "response.output_item.added": self._added,
             "response.output_item.done": self._done,
             "response.completed": self._ended,
@@ -170,7 +100,7 @@ class StreamReader:
             return None
         if type(text) is not str or not text:
             return None
-        self._answer.note(_key(event))
+        self._answer.note(_key(event), "message", event)
         return TextDelta(text)
 
     def _read(self, event: _Event) -> Iterator[Delta]:
@@ -178,44 +108,63 @@ class StreamReader:
         read = self._readers.get(kind) if isinstance(kind, str) else None
         if read is not None:
             yield from read(event)
+        elif isinstance(kind, str) and kind.startswith(PROGRESS):
+            yield from self._answer.progress(_key(event), event)
         elif kind is None and (error := read_error(event)):
             raise ErrorReported(error)
 
     def _said(self, event: _Event) -> Iterator[Delta]:
-        if text := _text(event.get("delta")):
-            yield from self._answer.say(_key(event), TextDelta(text))
-        if tokens := _objects(event.get("logprobs")):
+        if text := text_in(event.get("delta")):
+            self._answer.note(_key(event), "message", event)
+            yield TextDelta(text)
+        if tokens := objects_in(event.get("logprobs")):
             yield LogprobsDelta(tokens)
 
     def _refused(self, event: _Event) -> Iterator[Delta]:
-        if text := _text(event.get("delta")):
-            yield from self._answer.say(_key(event), RefusalDelta(text))
+        if text := text_in(event.get("delta")):
+            self._answer.note(_key(event), "message", event)
+            yield RefusalDelta(text)
 
     def _thought(self, event: _Event) -> Iterator[Delta]:
-        if text := _text(event.get("delta")):
-            yield from self._answer.say(_key(event), ReasoningDelta(text))
+        if text := text_in(event.get("delta")):
+            self._answer.note(_key(event), "reasoning", event)
+            yield ReasoningDelta(text)
 
     def _next_thought(self, event: _Event) -> Iterator[Delta]:
         if count(event.get("summary_index")):
             yield ReasoningDelta("\n\n")
 
     def _argued(self, event: _Event) -> Iterator[Delta]:
-        yield from self._answer.argue(_key(event), _text(event.get("delta")))
+        yield from self._answer.argue(_key(event), text_in(event.get("delta")))
 
     def _added(self, event: _Event) -> Iterator[Delta]:
-        item = event.get("item")
-        if isinstance(item, dict) and item.get("type") == "function_call":
-            yield from self._answer.begin_call(_key(event), item)
+        if isinstance(item := event.get("item"), dict):
+            yield from self._answer.begin_item(_key(event, item), item)
+
+    def _next_part(self, event: _Event) -> Iterator[Delta]:
+        if isinstance(part := event.get("part"), dict):
+            yield from self._answer.begin_part(_key(event), part)
+
+    def _part_ended(self, event: _Event) -> Iterator[Delta]:
+        if isinstance(part := event.get("part"), dict):
+            number = count(event.get("content_index")) or 0
+            yield from self._answer.annotate(_key(event), number, part.get("annotations"))
+
+    def _annotated(self, event: _Event) -> Iterator[Delta]:
+        if isinstance(annotation := event.get("annotation"), dict):
+            number = count(event.get("content_index")) or 0
+            yield from self._answer.add_annotation(_key(event), number, annotation)
 
     def _done(self, event: _Event) -> Iterator[Delta]:
         if isinstance(item := event.get("item"), dict):
-            yield from self._answer.end_item(_key(event), item)
+            yield from self._answer.end_item(_key(event, item), item)
 
     def _ended(self, event: _Event) -> Iterator[Delta]:
         response = event.get("response")
         response = response if isinstance(response, dict) else {}
         self.usage = read_usage(response.get("usage")) or self.usage
         self.finished = True
+        yield from self._answer.rest(objects_in(response.get("output")))
         is_cut = event["type"] == "response.incomplete"
         yield Finished(_reason(response, self._answer, is_cut=is_cut), self.usage)
 
@@ -226,13 +175,15 @@ class StreamReader:
         raise ErrorReported(_error(event, response))
 
 
-def _key(event: _Event) -> object:
+def _key(event: _Event, item: _Event | None = None) -> object:
     """What tells the items of an answer apart."""
     index = count(event.get("output_index"))
-    return index if index is not None else _text(event.get("item_id"))
+    if index is not None:
+        return index
+    return text_in(event.get("item_id")) or text_in((item or {}).get("id"))
 
 
-def _reason(response: _Event, answer: _Answer, *, is_cut: bool) -> FinishReason:
+def _reason(response: _Event, answer: AnswerItems, *, is_cut: bool) -> FinishReason:
     if is_cut:
         details = response.get("incomplete_details")
         reason = details.get("reason") if isinstance(details, dict) else None
@@ -268,9 +219,9 @@ class ResponseAnswer:
 
     def deltas(self) -> list[Delta]:
         """The same answer as a stream would have told it."""
-        answer = _Answer()
+        answer = AnswerItems()
         deltas: list[Delta] = []
-        for number, item in enumerate(_objects(self._value["output"])):
+        for number, item in enumerate(objects_in(self._value["output"])):
             deltas += answer.end_item(number, item)
         is_cut = self._value.get("status") == "incomplete"
         reason = _reason(self._value, answer, is_cut=is_cut)
@@ -300,12 +251,3 @@ def read_usage(usage: object) -> TokenUsage | None:
         cache_write=cache_write,
         reasoning=reasoning,
     )
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    found = value if isinstance(value, list) else []
-    return [each for each in found if isinstance(each, dict)]

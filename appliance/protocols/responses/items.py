@@ -10,6 +10,7 @@ from typing import Any
 
 from appliance.model.errors import InvalidRequest
 from appliance.protocols.responses import seals
+from appliance.protocols.responses.asides import HOSTED
 from appliance.protocols.responses.fields import (
     LONGEST_TEXT,
     flag,
@@ -27,10 +28,23 @@ PREFIXES: Mapping[str, str] = {
     "message": "msg",
     "function_call": "fc",
     "function_call_output": "fc",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctc",
+    "mcp_approval_response": "mcpa",
+    **HOSTED,
     "reasoning": "rs",
     "compaction": "cmp",
     TOOL_CALL: "otc",
 }
+# Only a provider of this API can read them.
+OF_THIS_API = frozenset(
+    {"custom_tool_call", "custom_tool_call_output", "mcp_approval_response", *HOSTED}
+)
+BREAKPOINT = "prompt_cache_breakpoint"  # what is read up to there is cached
+MARKED = frozenset({"input_text", "input_image", "input_file"})  # parts that may have one
+_CALLS = frozenset(
+    {"custom_tool_call", "custom_tool_call_output", "function_call", "function_call_output"}
+)
 _LONGEST_ID = 512
 _LONGEST_NAME = 256
 _LONGEST_DATA = 48 * 1024 * 1024  # characters of a picture or a file; the body's limit is lower
@@ -78,22 +92,53 @@ def input_item(raw: object, at: str) -> Item:
         if kind == "item_reference":
             raise InvalidRequest.at(f"{at}.id", "is missing")
         item["id"] = new_id(PREFIXES[kind])
+    if kind in _CALLS:
+        _require_direct(raw, at)
     return item | read(raw, at)
+
+
+def _require_direct(raw: Item, at: str) -> None:
+    """Raise for a call by a program of the model's, or of a tool in a namespace."""
+    if raw.get("caller") not in (None, {"type": "direct"}):
+        raise InvalidRequest.at(f"{at}.caller", "is not direct; no other calls are offered here")
+    if raw.get("namespace") is not None:
+        raise InvalidRequest.at(f"{at}.namespace", "is not offered here", "leave it out")
+
+
+def asks(item: Item) -> str | None:
+    """By which id the caller answers the item, if it is to be answered."""
+    match item:
+        case {"type": "function_call" | "custom_tool_call", "call_id": str(call_id)}:
+            return call_id
+        case {"type": "mcp_approval_request", "id": str(request_id)}:
+            return request_id
+    return None
+
+
+def answers(item: Item) -> str | None:
+    """The id of what the item answers, if it answers one."""
+    match item:
+        case {"type": "function_call_output" | "custom_tool_call_output", "call_id": str(call_id)}:
+            return call_id
+        case {"type": "mcp_approval_response", "approval_request_id": str(request_id)}:
+            return request_id
+    return None
 
 
 def check_calls(items: Sequence[Item]) -> None:
     """Raise :exc:`InvalidRequest` for an output whose call is not among the items before it."""
-    called = set()
+    asked = set()
     for item in items:
-        match item:
-            case {"type": "function_call", "call_id": call_id}:
-                called.add(call_id)
-            case {"type": "function_call_output", "call_id": call_id} if call_id not in called:
-                raise InvalidRequest.at(
-                    "input",
-                    f"no tool call was found for the output with call_id {call_id[:80]!r}",
-                    "send the function_call before it, or the previous_response_id it belongs to",
-                )
+        if (named := asks(item)) is not None:
+            asked.add(named)
+        elif (named := answers(item)) is not None and named not in asked:
+            of_tool = item["type"] != "mcp_approval_response"
+            found = "tool call was found for the output" if of_tool else "request for the approval"
+            raise InvalidRequest.at(
+                "input",
+                f"no {found} with {'call_id' if of_tool else 'the id'} {named[:80]!r}",
+                "send what it answers before it, or the previous_response_id it belongs to",
+            )
 
 
 def compaction_item(summary: str) -> Item:
@@ -160,6 +205,31 @@ def _function_call_output(raw: Item, at: str) -> Item:
     }
 
 
+def _custom_tool_call(raw: Item, at: str) -> Item:
+    return {
+        "call_id": text(raw.get("call_id"), f"{at}.call_id", longest=_LONGEST_ID, shortest=1),
+        "name": text(raw.get("name"), f"{at}.name", longest=_LONGEST_NAME, shortest=1),
+        "input": text(raw.get("input"), f"{at}.input"),
+        "status": _status(raw, at),
+    }
+
+
+def _approval(raw: Item, at: str) -> Item:
+    place = f"{at}.approval_request_id"
+    item: Item = {
+        "approval_request_id": text(raw.get("approval_request_id"), place, longest=_LONGEST_ID),
+        "approve": flag(raw.get("approve"), f"{at}.approve"),
+    }
+    if raw.get("reason") is not None:
+        item["reason"] = text(raw["reason"], f"{at}.reason")
+    return item
+
+
+def _hosted(raw: Item, _at: str) -> Item:
+    """All of it: what is in there, only its provider knows."""
+    return {name: value for name, value in raw.items() if name not in {"type", "id"}}
+
+
 def _reasoning(raw: Item, at: str) -> Item:
     item: Item = {"summary": _texts(raw.get("summary"), f"{at}.summary", "summary_text")}
     if raw.get("status") is not None:
@@ -206,6 +276,10 @@ _READ: Mapping[str, Callable[[Item, str], Item]] = {
     "message": _message,
     "function_call": _function_call,
     "function_call_output": _function_call_output,
+    "custom_tool_call": _custom_tool_call,
+    "custom_tool_call_output": _function_call_output,
+    "mcp_approval_response": _approval,
+    **dict.fromkeys(HOSTED, _hosted),
     "reasoning": _reasoning,
     "item_reference": _reference,
     "compaction": _compaction,
@@ -225,7 +299,10 @@ def part(raw: object, at: str, *, role: str) -> Item:
             f"{shown}is no part of a message of role {role}",
             f"send {', '.join(allowed)}",
         )
-    return {"type": kind, **_READ_PART[kind](raw, at)}
+    found = {"type": kind, **_READ_PART[kind](raw, at)}
+    if kind in MARKED and raw.get(BREAKPOINT) is not None:
+        found[BREAKPOINT] = mapping(raw[BREAKPOINT], f"{at}.{BREAKPOINT}")
+    return found
 
 
 def _text_part(raw: Item, at: str) -> Item:
@@ -236,7 +313,10 @@ def _output_text(raw: Item, at: str) -> Item:
     annotations = raw.get("annotations")
     found: Item = {
         "text": text(raw.get("text"), f"{at}.text"),
-        "annotations": listed(annotations if annotations is not None else [], f"{at}.annotations"),
+        "annotations": [
+            mapping(each, f"{at}.annotations[{number}]")
+            for number, each in enumerate(listed(annotations or [], f"{at}.annotations"))
+        ],
     }
     if raw.get("logprobs") is not None:
         found["logprobs"] = listed(raw["logprobs"], f"{at}.logprobs")
@@ -261,6 +341,8 @@ def _file(raw: Item, at: str) -> Item:
     found = _one_of(raw, at, sizes)
     if name := optional_text(raw.get("filename"), f"{at}.filename", longest=_LONGEST_ID):
         found["filename"] = name
+    if raw.get("detail") is not None:
+        found["detail"] = word(raw["detail"], f"{at}.detail", _DETAILS)
     return found
 
 

@@ -20,7 +20,7 @@ def paired(deltas: Sequence[Delta]) -> Iterator[Delta | Likely]:
     """Text and what follows about its tokens in one."""
     held: TextDelta | None = None
     for delta in deltas:
-        if held is not None and isinstance(delta, LogprobsDelta):
+        if held is not None and type(delta) is LogprobsDelta:
             yield Likely(held.text, delta.tokens)
             held = None
             continue

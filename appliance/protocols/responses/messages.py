@@ -12,6 +12,7 @@ from typing import Any
 from appliance.model.calls import Dialect
 from appliance.model.errors import InvalidRequest
 from appliance.model.prompts import (
+    CANNOT,
     Attachment,
     Block,
     Call,
@@ -24,7 +25,7 @@ from appliance.model.prompts import (
 )
 from appliance.protocols import request_members
 from appliance.protocols.responses import seals
-from appliance.protocols.responses.items import TOOL_CALL, Item
+from appliance.protocols.responses.items import BREAKPOINT, MARKED, OF_THIS_API, TOOL_CALL, Item
 
 _AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 _AUDIO_FORMATS = {
@@ -109,6 +110,10 @@ def _read(item: Item, at: str) -> Iterator[Message]:
         case other if other == TOOL_CALL:
             yield _message(Role.ASSISTANT, _read_call(item, at), at)
             yield _message(Role.TOOL, _read_result(item, at), at)
+        case kind if kind in OF_THIS_API:
+            raise InvalidRequest.at(
+                f"{at}.type", f"{kind} {CANNOT}", "leave it out, or use another model"
+            )
         case _:
             raise InvalidRequest.at(at, "refers to an item that is not here", "send the item")
 
@@ -156,6 +161,12 @@ def _read_thinking(item: Item, at: str) -> Thinking | None:
 
 
 def _read_part(part: Item, at: str) -> Text | Refusal | Attachment:
+    block = _read_unmarked(part, at)
+    mark = part.get(BREAKPOINT)
+    return block if mark is None or isinstance(block, Refusal) else replace(block, breakpoint=mark)
+
+
+def _read_unmarked(part: Item, at: str) -> Text | Refusal | Attachment:
     match part["type"]:
         case "refusal":
             return Refusal(text=part["refusal"], at=at)
@@ -258,7 +269,7 @@ def _write_output(result: Result, message: Message) -> str | list[Item]:
     match result.parts:
         case ():
             return "error" if result.is_error else ""  # there is no other word for it
-        case (Text(text=text),) if text:
+        case (Text(text=text, breakpoint=None),) if text:
             return text
         case parts:
             return [_write_part(part, message) for part in parts]
@@ -269,15 +280,22 @@ def _write_part(block: Text | Refusal | Attachment, message: Message) -> Item:
     match block:
         case Text(text=text):
             kind = "output_text" if of_assistant else "input_text"
-            return {"type": kind, "text": text}
+            return _marked(block, {"type": kind, "text": text})
         case Refusal(text=text) if of_assistant:
             return {"type": "refusal", "refusal": text}
         case Attachment() if message.role in (Role.USER, Role.TOOL):
-            return _write_attachment(block)
+            return _marked(block, _write_attachment(block))
     raise InvalidRequest.at(
         block.at or message.at or "messages",
         f"cannot stand in a message of role {message.role} for this model's provider",
     )
+
+
+def _marked(block: Text | Attachment, part: Item) -> Item:
+    """With the end of what is to be cached, where a part of that kind may say so."""
+    if block.breakpoint is None or part["type"] not in MARKED:
+        return part
+    return {**part, BREAKPOINT: block.breakpoint}
 
 
 def _write_attachment(block: Attachment) -> Item:

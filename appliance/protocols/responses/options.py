@@ -1,6 +1,6 @@
 """The members of a request that are objects or lists of their own, checked and in full form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from appliance.model.errors import InvalidRequest
@@ -27,7 +27,7 @@ _INCLUDED = frozenset(
         TOOL_CALLS,
         ENCRYPTED_REASONING,
         LOGPROBS,
-        # Of items that never come of the tools that can be asked for here.
+        # Of tools that the provider runs.
         "code_interpreter_call.outputs",
         "computer_call_output.output.image_url",
         "file_search_call.results",
@@ -37,9 +37,7 @@ _INCLUDED = frozenset(
         "message.input_image.image_url",
     }
 )
-_MODES = frozenset({"auto", "none", "required"})
 _REASONING = frozenset({"effort", "summary", "generate_summary", "context", "mode"})
-_MOST_TOOLS = 128
 _MOST_PAIRS = 16
 _LONGEST_KEY = 64
 _LONGEST_VALUE = 512
@@ -55,81 +53,6 @@ def read_include(raw: object) -> frozenset[str]:
     return frozenset(
         word(value, f"include[{number}]", _INCLUDED) for number, value in enumerate(values)
     )
-
-
-def read_tools(raw: object) -> tuple[Json, ...]:
-    """Each with all its keys, as a response shows them."""
-    if raw is None:
-        return ()
-    tools = tuple(_tool(tool, f"tools[{n}]") for n, tool in enumerate(_tools(raw)))
-    if len({tool["name"] for tool in tools}) < len(tools):
-        raise InvalidRequest.at("tools", "two tools have the same name")
-    return tools
-
-
-def _tools(raw: object) -> list[Any]:
-    return listed(raw, "tools", most=_MOST_TOOLS)
-
-
-def _tool(raw: object, at: str) -> Json:
-    tool = mapping(raw, at)
-    kind = tool.get("type")
-    if kind != "function":
-        shown = f"{kind[:60]!r} " if isinstance(kind, str) else ""
-        raise InvalidRequest.at(
-            f"{at}.type", f"{shown}is no tool that is offered here", "send function tools"
-        )
-    given = {key: tool.get(key) for key in ("description", "parameters", "strict")}
-    if given["description"] is not None:
-        text(given["description"], f"{at}.description")
-    if given["parameters"] is not None:
-        mapping(given["parameters"], f"{at}.parameters")
-    if given["strict"] is not None:
-        flag(given["strict"], f"{at}.strict")
-    return {"type": "function", "name": name(tool.get("name"), f"{at}.name"), **given}
-
-
-def read_tool_choice(raw: object, tools: Sequence[Json]) -> str | Json:
-    names = {tool["name"] for tool in tools}
-    match raw:
-        case None:
-            return "auto"
-        case "auto" | "none":
-            return str(raw)
-        case "required":
-            if not names:
-                raise InvalidRequest.at(
-                    "tool_choice", "requires a tool, and there are none in tools"
-                )
-            return "required"
-        case {"type": "function", "name": str(chosen)}:
-            _require(chosen, "tool_choice.name", names)
-            return {"type": "function", "name": chosen}
-        case dict() if raw.get("type") == "allowed_tools":
-            return _allowed(raw, names)
-    raise InvalidRequest.at("tool_choice", "is none, auto, required, a function or allowed_tools")
-
-
-def _allowed(raw: Json, names: set[str]) -> Json:
-    mode = raw.get("mode")
-    mode = "auto" if mode is None else word(mode, "tool_choice.mode", _MODES)
-    entries = listed(raw.get("tools"), "tool_choice.tools", most=_MOST_TOOLS)
-    if not entries:
-        raise InvalidRequest.at("tool_choice.tools", "must hold at least one tool")
-    allowed = []
-    for number, entry in enumerate(entries):
-        match entry:
-            case {"type": "function", "name": str(chosen)}:
-                _require(chosen, f"tool_choice.tools[{number}].name", names)
-                allowed.append({"type": "function", "name": chosen})
-            case _:
-                raise InvalidRequest.at(f"tool_choice.tools[{number}]", "names no function")
-    return {"type": "allowed_tools", "mode": mode, "tools": allowed}
-
-
-def _require(chosen: str, at: str, names: set[str]) -> None:
-    if chosen not in names:
-        raise InvalidRequest.at(at, f"{chosen[:64]!r} is not among the tools")
 
 
 def read_text(raw: object) -> Json:

@@ -19,12 +19,13 @@ COMPLETED, INCOMPLETE, IN_PROGRESS = "completed", "incomplete", "in_progress"
 class Part:
     """A part of an item, which grows: text, a refusal or the summary of a thought."""
 
-    __slots__ = ("index", "kind", "logprobs", "pieces")
+    __slots__ = ("annotations", "index", "kind", "logprobs", "pieces")
 
     def __init__(self, kind: str, index: int) -> None:
         self.kind = kind
         self.index = index
         self.pieces: list[str] = []
+        self.annotations: list[Mapping[str, Any]] = []
         self.logprobs: list[Item] = []
 
     @property
@@ -37,7 +38,7 @@ class Part:
                 return {
                     "type": self.kind,
                     "text": self.text,
-                    "annotations": [],
+                    "annotations": self.annotations,
                     "logprobs": self.logprobs,
                 }
             case "refusal":
@@ -66,15 +67,19 @@ class Said:
 
 
 class MessageItem(Said):
+    """``phase`` is empty where the model did not say."""
+
     kind = "message"
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, *, phase: str = "") -> None:
         super().__init__(index)
         self.parts: list[Part] = []
+        self._phase = phase
 
     def value(self) -> Item:
         content = [part.value() for part in self.parts]
-        return {**super().value(), "role": "assistant", "content": content}
+        item = {**super().value(), "role": "assistant", "content": content}
+        return {**item, "phase": self._phase} if self._phase else item
 
 
 class ReasoningItem(Said):
@@ -113,7 +118,12 @@ class ReasoningItem(Said):
 
 
 class CallItem(Said):
+    """A call of a tool of the caller's."""
+
     kind = "function_call"
+    events = "response.function_call_arguments"
+    empty = "{}"  # what a call without arguments says: clients parse the text
+    _text = "arguments"
 
     def __init__(self, index: int, *, call_id: str, name: str) -> None:
         super().__init__(index)
@@ -122,16 +132,56 @@ class CallItem(Said):
         self.pieces: list[str] = []
 
     def value(self) -> Item:
-        return {
-            **super().value(),
-            "call_id": self.call_id,
-            "name": self.name,
-            "arguments": "".join(self.pieces),
-        }
+        return {**super().value(), "call_id": self.call_id, "name": self.name, **self._said()}
+
+    def told(self) -> Item:
+        """What the event says that ends its text."""
+        return {"name": self.name, **self._said()}
 
     def kept(self) -> Item | None:
         # Half a call can neither be made nor be answered.
         return self.value() if self.status == COMPLETED else None
+
+    def _said(self) -> Item:
+        return {self._text: "".join(self.pieces)}
+
+
+class CustomCallItem(CallItem):
+    """A call with text of any form."""
+
+    kind = "custom_tool_call"
+    events = "response.custom_tool_call_input"
+    empty = ""
+    _text = "input"
+
+    def told(self) -> Item:
+        return self._said()
+
+
+class RelayedItem(Said):
+    """What a tool did that the provider runs: as it says, but for the id."""
+
+    def __init__(self, index: int, item: Mapping[str, Any]) -> None:
+        self.kind = item["type"]
+        super().__init__(index)
+        self._item: Mapping[str, Any] = {}
+        self.update(item)
+
+    def update(self, item: Mapping[str, Any]) -> None:
+        # The request that it names there has another id here.
+        self._item = {name: item[name] for name in item if name != "approval_request_id"}
+
+    def value(self) -> Item:
+        item = {**self._item, "type": self.kind, "id": self.id}
+        # Broken off; what is whole has a status that its provider gave it.
+        return {**item, "status": "failed"} if self._is_broken and "status" in item else item
+
+    def kept(self) -> Item | None:
+        return self.value() if self.status == COMPLETED else None
+
+    @property
+    def _is_broken(self) -> bool:
+        return self.status == INCOMPLETE
 
 
 class HostedItem(Said):

@@ -15,12 +15,15 @@ from appliance.model.prompts import (
     ToolChoice,
 )
 from appliance.protocols import request_members
+from appliance.protocols.known_members import unknown
 from appliance.protocols.responses import options
 from appliance.protocols.responses.fields import Members
 from appliance.protocols.responses.items import input_items
 from appliance.protocols.responses.messages import read_messages, write_items
 from appliance.protocols.responses.options import LOGPROBS
+from appliance.protocols.responses.outgoing import require_limit
 from appliance.protocols.responses.request import PASSED_ON
+from appliance.protocols.responses.tools import read_tool_choice, read_tools
 
 # What this API calls the attributes of a Prompt that have another name here.
 NAMES: Mapping[str, str] = {
@@ -45,6 +48,11 @@ _HINTS = (
 _OWN_HINTS = ("max_tool_calls", "truncation")
 # Of reasoning: what the usual asks for.
 _USUAL = {"context": "auto", "mode": "standard"}
+# The members of each thing that are read.
+_TOOL = frozenset({"description", "name", "parameters", "strict", "type"})
+_FORMAT = frozenset({"description", "name", "schema", "strict", "type"})
+# What a tool asks for that it has anyway.
+_USUAL_TOOL = {"allowed_callers": ["direct"], "defer_loading": False}
 _DISPLAYS = {"summarized": "auto"}
 _SMALL_BUDGET, _LARGE_BUDGET = 4_096, 16_384  # tokens; between them an effort is medium
 
@@ -56,7 +64,7 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
     """
     at = Members(body)
     text = options.read_text(at.get("text"))
-    tools = options.read_tools(at.get("tools"))
+    tools = read_tools(at.get("tools"))
     include = options.read_include(at.get("include"))
     reasoning, others = _read_reasoning(at)
     raw = at.get("input")
@@ -68,7 +76,11 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
     return Prompt(
         dialect=Dialect.RESPONSES,
         messages=messages,
-        tools=tuple(_read_tool(tool, number) for number, tool in enumerate(tools)),
+        tools=tuple(
+            _read_tool(tool, number)
+            for number, tool in enumerate(tools)
+            if tool["type"] == "function"
+        ),
         choice=_choice(at, tools),
         parallel_tools=_flag(at, "parallel_tool_calls"),
         output_limit=at.integer("max_output_tokens", least=1, most=10_000_000),
@@ -82,7 +94,12 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
         verbosity=text.get("verbosity"),
         user=at.text("user"),
         hints={name: at.get(name) for name in (*_HINTS, *_OWN_HINTS) if at.get(name) is not None},
-        others=others | {name: at.get(name) for name in PASSED_ON if at.get(name) is not None},
+        others={
+            **others,
+            **_other_tools(tools, at.get("tools")),
+            **unknown((at.get("text") or {}).get("format") or {}, "text.format", _FORMAT),
+            **{name: at.get(name) for name in PASSED_ON if at.get(name) is not None},
+        },
         names=NAMES,
     )
 
@@ -93,7 +110,23 @@ def _flag(at: Members, name: str) -> bool | None:
 
 def _choice(at: Members, tools: Sequence[Mapping[str, Any]]) -> ToolChoice | None:
     given = at.get("tool_choice")
-    return None if given is None else _read_choice(options.read_tool_choice(given, tools))
+    return None if given is None else _read_choice(read_tool_choice(given, tools))
+
+
+def _other_tools(
+    tools: Sequence[Mapping[str, Any]], given: Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any]:
+    """What only this API has: custom tools, those that the provider runs, and more of a function.
+
+    ``given`` are the tools as they came.
+    """
+    kinds = enumerate(tool["type"] for tool in tools)
+    others = {f"tools[{number}].type": kind for number, kind in kinds if kind != "function"}
+    for number, tool in enumerate(given or ()):
+        if tool["type"] == "function":
+            usual = [name for name, value in _USUAL_TOOL.items() if tool.get(name) == value]
+            others |= unknown(tool, f"tools[{number}]", _TOOL.union(usual))
+    return others
 
 
 def _read_tool(tool: Mapping[str, Any], number: int) -> Tool:
@@ -113,7 +146,8 @@ def _read_choice(choice: object) -> ToolChoice | None:
         case {"type": "function", "name": str(name)}:
             return ToolChoice(mode="named", names=(name,))
         case {"mode": "auto" | "required" as mode, "tools": list(listed)}:
-            return ToolChoice(mode=mode, names=tuple(tool["name"] for tool in listed))
+            names = (tool["name"] for tool in listed if tool["type"] == "function")
+            return ToolChoice(mode=mode, names=tuple(names))
         case {"mode": "none"}:
             return ToolChoice(mode="none")
         case _:
@@ -156,9 +190,11 @@ def _read_reasoning(at: Members) -> tuple[Reasoning | None, dict[str, Any]]:
 def write_body(prompt: Prompt) -> dict[str, bytes]:
     """Write a request; raise :exc:`InvalidRequest` naming what there is no word for."""
     prompt.refuse("top_k", "stops", "logit_bias", "answers")
+    prompt.require_choice()
+    require_limit(prompt.output_limit, prompt.named("output_limit"))
     own = prompt.dialect is Dialect.RESPONSES
     members: dict[str, Any] = {
-        "input": write_items(prompt.messages),
+        "input": write_items(prompt.with_speakers().messages),
         "temperature": prompt.temperature,
         "top_p": prompt.top_p,
         "frequency_penalty": prompt.frequency_penalty,

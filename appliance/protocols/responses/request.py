@@ -13,6 +13,7 @@ from appliance.protocols.responses import options
 from appliance.protocols.responses.fields import Members
 from appliance.protocols.responses.forms import form_members
 from appliance.protocols.responses.items import Item, check_calls, input_items
+from appliance.protocols.responses.tools import is_hosted, read_tool_choice, read_tools
 
 LONGEST_MODEL = 256  # characters
 MOST_ITEMS = 10_000  # of the input; each is a row on the disk, as many as a conversation holds
@@ -168,6 +169,16 @@ class ResponsesRequest:
         return _read(members)
 
     @property
+    def has_hosted_tools(self) -> bool:
+        """Whether there are tools that the provider runs."""
+        return any(map(is_hosted, self.tools))
+
+    @property
+    def may_have_hosted_tools(self) -> bool:
+        """The same where nobody knows: a prompt that the provider keeps may bring some."""
+        return self.has_hosted_tools or self.members.get("prompt", b"null") != b"null"
+
+    @property
     def references(self) -> tuple[str, ...]:
         """The ids of the stored items that the input refers to."""
         return tuple(item["id"] for item in self.input if item["type"] == "item_reference")
@@ -225,7 +236,7 @@ def _read(members: Mapping[str, bytes], *, needs_model: bool = True) -> Response
         raise InvalidRequest.at(
             "previous_response_id", "cannot be combined with conversation", "send one of them"
         )
-    tools = options.read_tools(at.get("tools"))
+    tools = read_tools(at.get("tools"))
     continues = previous is not None or conversation is not None
     return ResponsesRequest(
         members=members,
@@ -240,7 +251,7 @@ def _read(members: Mapping[str, bytes], *, needs_model: bool = True) -> Response
         background=at.flag("background", default=False),
         include=options.read_include(at.get("include")),
         tools=tools,
-        tool_choice=options.read_tool_choice(at.get("tool_choice"), tools),
+        tool_choice=read_tool_choice(at.get("tool_choice"), tools),
         parallel_tool_calls=at.flag("parallel_tool_calls", default=True),
         max_tool_calls=at.integer("max_tool_calls", least=1, most=_MOST_TOKENS),
         output_limit=at.integer("max_output_tokens", least=_SHORTEST_OUTPUT, most=_MOST_TOKENS),

@@ -23,6 +23,8 @@ from appliance.model.calls import (
     ToolCallDelta,
 )
 from appliance.model.usage import TokenUsage
+from appliance.protocols.responses.asides import Annotation, HostedCall, NewMessage, NewPart
+from appliance.protocols.responses.events import EventLog, Observe, OutputItems
 from appliance.protocols.responses.items import Item, new_id
 from appliance.protocols.responses.likelihoods import Likely, logprob_object, paired
 from appliance.protocols.responses.options import ENCRYPTED_REASONING, LOGPROBS, TOOL_CALLS
@@ -32,17 +34,16 @@ from appliance.protocols.responses.output import (
     INCOMPLETE,
     CallItem,
     CompactionItem,
+    CustomCallItem,
     HostedItem,
     MessageItem,
     Part,
     ReasoningItem,
-    Said,
+    RelayedItem,
     padding,
     response_object,
 )
 from appliance.protocols.responses.request import ResponsesRequest
-
-Observe = Callable[[int, bytes], None]  # sequence number, the event as JSON without framing
 
 DONE = b"data: [DONE]\n\n"
 _INCOMPLETE_REASONS = {
@@ -55,8 +56,6 @@ _TEXT_EVENTS = {
     "refusal": ("response.refusal", "refusal"),
     "summary_text": ("response.reasoning_summary_text", "text"),
 }
-_TEXT_FRAME = b"event: response.output_text.delta\ndata: "
-_encode = msgspec.json.Encoder().encode
 
 
 class ResponseWriter:
@@ -83,30 +82,30 @@ class ResponseWriter:
         self._request = request
         self._created_at = created_at
         self._clock = clock
-        self._observe = observe
+        self._log = EventLog(observe)
         self._model = request.model
-        self._sequence = 0
-        self._events: list[bytes] = []
-        self._is_silent = False  # the answer is wanted whole
         self._is_created = False
-        self._items: list[Said] = []
-        self._shown = 0
+        self._items = OutputItems(self._log)
         self._open: MessageItem | ReasoningItem | None = None
         self._part: Part | None = None  # of the open item
-        self._plain = b""  # what stands before the number of a text's delta; empty: not so simple
+        self._plain = b""  # what its deltas begin with; empty: they are not so simple
+        self._phase = ""  # of the next message
         self._calls: dict[int, CallItem] = {}
         self._hosted: dict[str, HostedItem] = {}
+        self._relayed: dict[object, RelayedItem] = {}
         self._finished: Finished | None = None
         self._usage: TokenUsage | None = None
         self._completed_at: int | None = None
         self._error: dict[str, str] | None = None
         self._shows_logprobs = LOGPROBS in request.include
         self._shows_calls = TOOL_CALLS in request.include
+        self._relays = request.may_have_hosted_tools  # others would stumble over their items
+        self._custom = {tool["name"] for tool in request.tools if tool["type"] == "custom"}
 
     @property
     def output(self) -> list[Item]:
         """The output items as the caller sees them."""
-        return [item.value() for item in self._items if item.index is not None]
+        return self._items.shown
 
     @property
     def context(self) -> list[Item]:
@@ -115,7 +114,7 @@ class ResponseWriter:
         With sealed thoughts and what the agent's own tools did in any case,
         without calls that are not whole.
         """
-        return [kept for item in self._items if (kept := item.kept()) is not None]
+        return self._items.kept
 
     def response(self, usage: TokenUsage | None = None) -> dict[str, Any]:
         """The Response object as it is now."""
@@ -140,47 +139,42 @@ class ResponseWriter:
         """``response.created`` and ``response.queued``: the work has not begun."""
         self.status = "queued"
         self._create()
-        self._event("response.queued", response=self.response())
-        return self._written()
+        self._log.add("response.queued", response=self.response())
+        return self._log.take()
 
     def start(self, model: str) -> bytes:
         self._model = model
         self.status = IN_PROGRESS
         self._create()
-        self._event("response.in_progress", response=self.response())
-        return self._written()
+        self._log.add("response.in_progress", response=self.response())
+        return self._log.take()
 
     def deltas(self, deltas: Sequence[Delta]) -> bytes:
-        events = self._events
+        log = self._log
         for delta in paired(deltas) if self._shows_logprobs else deltas:
             if type(delta) is TextDelta and self._plain:
                 # The hot path: nearly every delta of nearly every answer.
                 text = delta.text
                 self._part.pieces.append(text)  # type: ignore[union-attr] # _plain says it is open
-                event = b'%s%d,"delta":%s}\n\n' % (self._plain, self._sequence, _encode(text))
-                if self._observe is not None:
-                    self._observe(self._sequence, event[len(_TEXT_FRAME) : -2])
-                self._sequence += 1
-                events.append(event)
+                log.add_text(self._plain, text)
             else:
                 self._say(delta)
-        return self._written()
+        return self._log.take()
 
     def compacted(self, item: Item) -> bytes:
         """``item`` stands for what was said before; nothing of the answer came yet."""
-        self._add(said := CompactionItem(self._next_index(), item))
-        self._done(said)
-        return self._written()
+        self._items.begin(said := CompactionItem(self._items.next_index(), item))
+        self._items.end(said)
+        return self._log.take()
 
     def hosted_call(self, *, call_id: str, name: str, arguments: str) -> bytes:
         """An agent's own tool begins; empty unless the caller asked to see that."""
         self._close()
-        index = self._next_index() if self._shows_calls else None
+        index = self._items.next_index() if self._shows_calls else None
         item = HostedItem(index, call_id=call_id, name=name, arguments=arguments)
-        self._items.append(item)
+        self._items.begin(item)
         self._hosted[call_id] = item
-        self._item_event("added", item)
-        return self._written()
+        return self._log.take()
 
     def hosted_result(self, *, call_id: str, output: str, is_error: bool = False) -> bytes:
         """It has ended; nothing is said of a call that was not begun."""
@@ -188,39 +182,42 @@ class ResponseWriter:
         if item is not None:
             item.output = output
             item.is_error = is_error
-            self._done(item)
-        return self._written()
+            self._items.end(item)
+        return self._log.take()
 
     def end(self, usage: TokenUsage | None) -> bytes:
         finished = self._finished
         self._usage = usage or (finished.usage if finished is not None else None)
         is_cut = finished is not None and finished.reason in _INCOMPLETE_REASONS
-        last = self._items[-1] if self._items else None
+        last = self._items.last
         self._close(INCOMPLETE if is_cut and last is self._open else COMPLETED)
         for call in self._calls.values():
             self._end_call(call, INCOMPLETE if is_cut and last is call else COMPLETED)
         self._calls.clear()
         for hosted in self._hosted.values():
-            self._done(hosted)
+            self._items.end(hosted)
         self._hosted.clear()
-        return self._written()
+        for relayed in self._relayed.values():
+            self._items.end(relayed, INCOMPLETE)
+        self._relayed.clear()
+        return self._log.take()
 
     def tail(self) -> bytes:
         self._complete()
-        self._event(f"response.{self.status}", response=self.response())
-        return self._written() + DONE
+        self._log.add(f"response.{self.status}", response=self.response())
+        return self._log.take() + DONE
 
     def collect(self, deltas: Sequence[Delta]) -> None:
-        self._is_silent = True
+        self._log.is_silent = True
         for delta in deltas:
             self._say(delta)
 
     def whole(self, model: str, usage: TokenUsage | None) -> bytes:
-        self._is_silent = True
+        self._log.is_silent = True
         self._model = model
         self.end(usage)
         self._complete()
-        return _encode(self.response())
+        return msgspec.json.encode(self.response())
 
     def failed(
         self,
@@ -236,9 +233,9 @@ class ResponseWriter:
         self._error = {"code": code, "message": message}
         error = {"type": type, "code": code, "message": message, "param": param}
         # Some clients look for the error's members in the event itself, some below "error".
-        self._event("error", code=code, message=message, param=param, error=error)
-        self._event("response.failed", response=self.response())
-        return self._written() + DONE
+        self._log.add("error", code=code, message=message, param=param, error=error)
+        self._log.add("response.failed", response=self.response())
+        return self._log.take() + DONE
 
     def cancelled(self) -> None:
         """The answer ends here; there is no event for it."""
@@ -256,6 +253,8 @@ class ResponseWriter:
                 self._more("refusal", text)
             case Likely(text, tokens):
                 self._more("output_text", text, tokens)
+            case Annotation() | NewMessage() | NewPart() | HostedCall():
+                self._note(delta)
             case LogprobsDelta(tokens):
                 if self._shows_logprobs:
                     self._more("output_text", "", tokens)
@@ -263,6 +262,43 @@ class ResponseWriter:
                 self._call(delta)
             case Finished():
                 self._finished = delta
+
+    def _note(self, aside: Annotation | NewMessage | NewPart | HostedCall) -> None:
+        match aside:
+            case HostedCall():
+                if self._relays:
+                    self._relay(aside)
+            case NewMessage():
+                self._close()
+                self._phase = aside.phase
+            case NewPart() if isinstance(self._open, MessageItem):
+                self._end_part()
+            case Annotation() if self._part is not None and self._part.kind == "output_text":
+                self._annotate(self._part, aside.value)
+
+    def _annotate(self, part: Part, annotation: Mapping[str, Any]) -> None:
+        place = {**self._place(part), "annotation_index": len(part.annotations)}
+        part.annotations.append(annotation)
+        kind = "response.output_text.annotation.added"
+        self._log.add(kind, **place, annotation=annotation)
+
+    def _relay(self, call: HostedCall) -> None:
+        """Tell of a tool that the provider runs."""
+        item = self._relayed.get(call.key)
+        if item is None:
+            if call.item is None:
+                return
+            self._close()
+            item = self._relayed[call.key] = RelayedItem(self._items.next_index(), call.item)
+            self._items.begin(item)
+        elif call.item is not None:
+            item.update(call.item)
+        if call.event is not None:
+            told = {**call.event, "item_id": item.id, "output_index": item.index}
+            self._log.add(told.pop("type"), **told)
+        if call.is_done:
+            del self._relayed[call.key]
+            self._items.end(item)
 
     def _more(self, kind: str, text: str, tokens: Sequence[Mapping[str, Any]] = ()) -> None:
         part = self._part
@@ -277,7 +313,7 @@ class ResponseWriter:
         if kind == "output_text":
             event["logprobs"] = likely = [logprob_object(token) for token in tokens]
             part.logprobs += likely
-        self._event(f"{_TEXT_EVENTS[kind][0]}.delta", **event, **self._padding(text))
+        self._log.add(f"{_TEXT_EVENTS[kind][0]}.delta", **event, **self._padding(text))
 
     def _begin_part(self, kind: str) -> Part:
         item: MessageItem | ReasoningItem
@@ -292,10 +328,9 @@ class ResponseWriter:
             added = "response.content_part.added"
         self._part = part
         place = self._place(part)
-        self._event(added, **place, part=part.value())
+        self._log.add(added, **place, part=part.value())
         if kind == "output_text" and not self._is_special:
-            fields = {"type": "response.output_text.delta", **place, "logprobs": []}
-            self._plain = _TEXT_FRAME + _encode(fields)[:-1] + b',"sequence_number":'
+            self._plain = EventLog.text_head(place)
         return part
 
     def _message(self) -> MessageItem:
@@ -304,15 +339,16 @@ class ResponseWriter:
             self._end_part()
             return self._open
         self._close()
-        item = self._open = MessageItem(self._next_index())
-        self._add(item)
+        item = self._open = MessageItem(self._items.next_index(), phase=self._phase)
+        self._phase = ""
+        self._items.begin(item)
         return item
 
     def _thought(self) -> ReasoningItem:
         self._close()
         shows_seal = ENCRYPTED_REASONING in self._request.include
-        item = self._open = ReasoningItem(self._next_index(), shows_seal=shows_seal)
-        self._add(item)
+        item = self._open = ReasoningItem(self._items.next_index(), shows_seal=shows_seal)
+        self._items.begin(item)
         return item
 
     def _seal(self, seal: ReasoningSeal) -> None:
@@ -325,29 +361,24 @@ class ResponseWriter:
         call = self._calls.get(delta.index)
         if call is None:
             call_id = delta.id or new_id("call")
-            call = CallItem(self._next_index(), call_id=call_id, name=delta.name)
+            kind = CustomCallItem if delta.name in self._custom else CallItem
+            call = kind(self._items.next_index(), call_id=call_id, name=delta.name)
             self._calls[delta.index] = call
-            self._add(call)
+            self._items.begin(call)
         if delta.arguments:
             self._arguments(call, delta.arguments)
 
     def _arguments(self, call: CallItem, text: str) -> None:
         call.pieces.append(text)
         event = {"item_id": call.id, "output_index": call.index, "delta": text}
-        kind = "response.function_call_arguments.delta"
-        self._event(kind, **event, **self._padding(text))
+        self._log.add(f"{call.events}.delta", **event, **self._padding(text))
 
     def _end_call(self, call: CallItem, status: str) -> None:
-        if status == COMPLETED and not call.pieces:
-            self._arguments(call, "{}")  # a tool without parameters; clients parse the text
-        self._event(
-            "response.function_call_arguments.done",
-            item_id=call.id,
-            output_index=call.index,
-            name=call.name,
-            arguments="".join(call.pieces),
-        )
-        self._done(call, status)
+        if status == COMPLETED and not call.pieces and call.empty:
+            self._arguments(call, call.empty)
+        place = {"item_id": call.id, "output_index": call.index}
+        self._log.add(f"{call.events}.done", **place, **call.told())
+        self._items.end(call, status)
 
     def _close(self, status: str = COMPLETED) -> None:
         """End the message or the thought that is open."""
@@ -356,7 +387,7 @@ class ResponseWriter:
             return
         self._end_part()
         self._open = None
-        self._done(item, status)
+        self._items.end(item, status)
 
     def _end_part(self) -> None:
         part = self._part
@@ -368,12 +399,12 @@ class ResponseWriter:
         told: dict[str, object] = {whole: part.text}
         if part.kind == "output_text":
             told["logprobs"] = part.logprobs
-        self._event(f"{events}.done", **place, **told)
+        self._log.add(f"{events}.done", **place, **told)
         is_summary = part.kind == "summary_text"
         ended = (
             "response.reasoning_summary_part.done" if is_summary else "response.content_part.done"
         )
-        self._event(ended, **place, part=part.value())
+        self._log.add(ended, **place, part=part.value())
         self._part = None
 
     def _break_off(self, status: str) -> None:
@@ -386,6 +417,7 @@ class ResponseWriter:
         self._plain = b""
         self._calls.clear()
         self._hosted.clear()
+        self._relayed.clear()
 
     def _complete(self) -> None:
         finished = self._finished
@@ -397,24 +429,7 @@ class ResponseWriter:
     def _create(self) -> None:
         if not self._is_created:
             self._is_created = True
-            self._event("response.created", response=self.response())
-
-    def _add(self, item: Said) -> None:
-        self._items.append(item)
-        self._item_event("added", item)
-
-    def _done(self, item: Said, status: str = COMPLETED) -> None:
-        item.status = status
-        self._item_event("done", item)
-
-    def _item_event(self, what: str, item: Said) -> None:
-        if item.index is not None and not self._is_silent:
-            kind = f"response.output_item.{what}"
-            self._event(kind, output_index=item.index, item=item.value())
-
-    def _next_index(self) -> int:
-        self._shown += 1
-        return self._shown - 1
+            self._log.add("response.created", response=self.response())
 
     def _place(self, part: Part) -> dict[str, Any]:
         item = self._open
@@ -426,22 +441,7 @@ class ResponseWriter:
     @property
     def _is_special(self) -> bool:
         """Whether the deltas of text hold more than the text."""
-        return self._is_silent or self._shows_logprobs or self._request.include_obfuscation
+        return self._log.is_silent or self._shows_logprobs or self._request.include_obfuscation
 
     def _padding(self, text: str) -> dict[str, str]:
         return {"obfuscation": padding(text)} if self._request.include_obfuscation else {}
-
-    def _event(self, kind: str, **fields: object) -> None:
-        if self._is_silent:
-            return
-        number = self._sequence
-        self._sequence += 1
-        text = _encode({"type": kind, **fields, "sequence_number": number})
-        if self._observe is not None:
-            self._observe(number, text)
-        self._events.append(b"event: %s\ndata: %s\n\n" % (kind.encode(), text))
-
-    def _written(self) -> bytes:
-        events = b"".join(self._events)
-        self._events.clear()
-        return events

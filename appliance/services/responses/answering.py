@@ -1,5 +1,6 @@
 """Getting an answer: from a model, or from an agent's turn."""
 
+import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -8,9 +9,10 @@ from dataclasses import replace
 import msgspec
 import trio
 
+from appliance.model.cache_use import CacheWish
 from appliance.model.callers import Caller
 from appliance.model.calls import Delta, Dialect, Finished
-from appliance.model.errors import ContextTooLong, InvalidRequest
+from appliance.model.errors import ContextTooLong, InvalidRequest, ProviderFailure
 from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
 from appliance.protocols.chat_request import ChatRequest
@@ -50,6 +52,7 @@ class ModelAnswer:
         self._sink = sink
         self._complete = complete
         self._summary: Summary | None = None  # of what was before, made on the way
+        self._waited = 0.0  # seconds for the model, before it was asked for the answer itself
 
     async def give(self) -> None:
         """Ask and pass on the answer; the last of it is sent once it is kept.
@@ -65,6 +68,7 @@ class ModelAnswer:
         compacted = await on_the_way(self._calls, self._tenant, self._caller, found)
         if compacted is not None:
             self._summary, request = compacted
+            self._waited = self._summary.call.waited
             context = ()
         ways: Iterator[tuple[ResponsesRequest, Sequence[Item]]] = iter(())
         if request.truncation == "auto":
@@ -72,7 +76,9 @@ class ModelAnswer:
         while True:
             try:
                 call = await self._ask(request, context)
-            except ContextTooLong:
+            except ContextTooLong as error:
+                if isinstance(error, ProviderFailure) and error.trail is not None:
+                    self._waited += error.trail.waited
                 if run.has_begun:
                     raise
                 # In a thread: it writes all of a long conversation down to measure it.
@@ -85,6 +91,12 @@ class ModelAnswer:
         await self._finish(call)
 
     async def _ask(self, request: ResponsesRequest, context: Sequence[Item]) -> OpenCall:
+        caller = self._caller
+        if request.has_hosted_tools:
+            self._require_open_tools()
+        if request.may_have_hosted_tools:
+            # What they find is of today, and what they do is done once.
+            caller = replace(caller, cache=CacheWish.BYPASS)
         body = await upstream_body(request, context)
         # As it came it has no ids, which cost nothing and are half of a short message.
         as_it_came = not context and request is self._run.asked.request
@@ -97,12 +109,23 @@ class ModelAnswer:
             kind="responses",
             dialect=Dialect.RESPONSES,
         )
-        async with self._calls.open(self._tenant, self._caller, asked) as call:
+        async with self._calls.open(self._tenant, caller, asked) as call:
+            call.waited += self._waited
             if self._run.is_streamed:
                 await self._stream(call)
             else:
                 await self._collect(call)
         return call
+
+    def _require_open_tools(self) -> None:
+        """Raise :exc:`InvalidRequest` where answers are looked through: nobody could, in theirs."""
+        rules = self._calls.rules.find(self._tenant.config)
+        if rules is not None and any(each.action != "flag" for each in rules.answer):
+            raise InvalidRequest.at(
+                "tools",
+                "what tools of a provider find cannot be looked through, as the guardrails demand",
+                "send function tools",
+            )
 
     async def _stream(self, call: OpenCall) -> None:
         run, sink = self._run, self._sink
@@ -248,20 +271,39 @@ async def turn_of(tenant: ResponsesTenant, run: ResponseRun, continued: str) -> 
 
     Without a session of its own, and where what was said before did not come
     from this agent, the whole conversation is sent along and nothing is
-    remembered but in the stored response. Raises :exc:`InvalidRequest`.
+    remembered but in the stored response. So it is where that session has gone
+    on since the response that is continued. Raises :exc:`InvalidRequest`.
     """
     agent = run.asked.agent
     if agent is None:
         raise RuntimeError("no agent was named")
-    key = run.asked.session or _going_on(tenant.id, agent, continued)
     request = run.resolved
+    key, follows = run.asked.session, None
+    if key is None and request.store:
+        key = _going_on(tenant.id, agent, continued)
+        if key is not None and request.previous_response_id is not None:
+            follows = _run_of(request.previous_response_id)
     keeps = key is not None
     if key is None:
         key = SessionKey(tenant.id, agent, f"responses:{secrets.token_hex(12)}")
         keeps = request.store and not run.context and not any(map(_is_answer, request.input))
     run.session = key.short if keeps else ""
     chat = await _chat(run)
-    return TurnRequest(key, chat, chat.messages(), keeps_history=keeps)
+    return TurnRequest(
+        key,
+        chat,
+        chat.messages(),
+        keeps_history=keeps,
+        run_id=_run_of(run.id),
+        follows=follows,
+        max_tool_calls=request.max_tool_calls,
+        field="input",
+    )
+
+
+def _run_of(response_id: str) -> str:
+    """The id of the turn behind a response. Who sees the one cannot tell the other."""
+    return f"run_{hashlib.sha256(response_id.encode()).hexdigest()[:24]}"
 
 
 def without_paused(items: Sequence[Item]) -> list[Item]:

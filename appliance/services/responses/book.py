@@ -5,6 +5,7 @@ from typing import Protocol
 import trio
 
 from appliance.model.errors import RateLimited
+from appliance.services.responses.chains import ChainShelf
 
 
 class Work(Protocol):
@@ -50,9 +51,13 @@ class LiveResponse:
 
 
 class ResponseBook:
-    """The runs of one tenant that nobody waits for, by the id of their response."""
+    """The runs of one tenant that nobody waits for, by the id of their response.
+
+    ``chains`` is what its connections remember of responses that are not stored.
+    """
 
     def __init__(self) -> None:
+        self.chains = ChainShelf()
         self._live: dict[str, LiveResponse] = {}
 
     def __len__(self) -> int:

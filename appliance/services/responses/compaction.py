@@ -4,14 +4,17 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
+from time import perf_counter
 
 import msgspec
 
+from appliance.model.attempts import Trail
 from appliance.model.callers import Caller
 from appliance.model.calls import Dialect, TextDelta
 from appliance.model.errors import InvalidRequest, UpstreamFailed
 from appliance.model.usage import TokenUsage
 from appliance.protocols.responses import seals
+from appliance.protocols.responses.asides import HOSTED
 from appliance.protocols.responses.items import Item, compaction_item, input_item, new_id
 from appliance.protocols.responses.output import usage_object
 from appliance.protocols.responses.request import ResponsesRequest, prompt_size
@@ -21,12 +24,13 @@ from appliance.services.model_calls import CallRequest, ModelCalls, OpenCall
 from appliance.services.responses.contexts import (
     Continued,
     continued,
+    is_system,
     last_step,
     since_compaction,
     upstream_body,
 )
 from appliance.services.responses.runs import ResponsesTenant
-from appliance.services.token_counts import TokenCounts
+from appliance.services.token_counts import ProviderCount, TokenCounts
 from appliance.services.turns.requests import model_of
 from appliance.services.turns.rounds import added
 
@@ -34,6 +38,7 @@ _BYTES_A_TOKEN = 4
 _MOST_PIECES = 100  # each is a call of the model
 _LONGEST_SUMMARY = 4_096  # tokens
 _PICTURE_TOKENS = 1_600
+_NOT_SPOKEN = frozenset({"type", "id", "status", "result"})  # a result is a picture
 _TASK = """\
 You write down what an assistant has to know to carry on with a conversation. Whoever reads it
 sees nothing else of what was said. Keep goals and wishes, decisions and the reasons for them,
@@ -46,6 +51,15 @@ language, short paragraphs and no introduction."""
 class Count:
     tokens: int
     is_estimated: bool
+    waited: float = 0.0  # seconds for the provider; not ours to answer for
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """``body`` is the compacted conversation as JSON, ``call`` stands for all that it took."""
+
+    body: bytes
+    call: OpenCall
 
 
 class Compaction:
@@ -80,12 +94,13 @@ class Compaction:
             self._require(tenant, caller, request, agent)
         tenant.meter.count_request()
         found = await continued(await tenant.responses(), request, now=self._clock())
-        counted = None
-        if request.model and agent is None:
+        counted = ProviderCount(None)
+        # Tools that a provider runs are not for the gateway's key, not even to be counted.
+        if request.model and agent is None and not request.may_have_hosted_tools:
             counted = await self._counted(tenant, caller, found)
-        if counted is not None:
-            return Count(counted, is_estimated=False)
-        return Count(estimated_tokens(found), is_estimated=True)
+        if counted.tokens is not None:
+            return Count(counted.tokens, is_estimated=False, waited=counted.waited)
+        return Count(estimated_tokens(found), is_estimated=True, waited=counted.waited)
 
     def _require(
         self,
@@ -101,7 +116,7 @@ class Compaction:
 
     async def _counted(
         self, tenant: ResponsesTenant, caller: Caller, found: Continued
-    ) -> int | None:
+    ) -> ProviderCount:
         body = await upstream_body(found.request, found.context)
         asked = CallRequest(
             model=found.request.model,
@@ -120,8 +135,8 @@ class Compaction:
         request: ResponsesRequest,
         *,
         agent: str | None = None,
-    ) -> bytes:
-        """The compacted conversation as JSON, once what it cost is in the books.
+    ) -> Compacted:
+        """Have all of it summarised but what the system says; return once that is in the books.
 
         Raises what finding the conversation raises, what a model call raises,
         and :exc:`UpstreamFailed` if the model wrote nothing.
@@ -129,28 +144,39 @@ class Compaction:
         model = self._require(tenant, caller, request, agent)
         found = await continued(await tenant.responses(), request, now=self._clock())
         items = since_compaction([*found.context, *found.request.input])
+        rules = [item for item in items if is_system(item)]
+        said = [item for item in items if not is_system(item)]
         summary = await summarised(
-            self._calls, tenant, caller, model, items, wish=request.instructions or ""
+            self._calls, tenant, caller, model, said, wish=request.instructions or ""
         )
         await tenant.meter.durable()
-        return msgspec.json.encode(
+        body = msgspec.json.encode(
             {
                 "id": new_id("resp"),
                 "object": "response.compaction",
                 "created_at": int(self._clock().timestamp()),
-                "output": [summary.item],
+                "output": [*rules, summary.item],
                 "usage": usage_object(summary.usage),
             }
         )
+        return Compacted(body, summary.call)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """``item`` stands for what was summarised; the rest is what it took."""
+    """``item`` stands for what was summarised; the rest is what it took.
+
+    ``call`` is the last call of the model, with the cost, the attempts and the waiting of all.
+    """
 
     item: Item
     usage: TokenUsage
-    cost_nano: int | None  # None: not known
+    call: OpenCall
+
+    @property
+    def cost_nano(self) -> int | None:
+        """None: not known."""
+        return self.call.cost_nano
 
 
 async def on_the_way(
@@ -169,7 +195,7 @@ async def on_the_way(
     start = last_step(items)
     if not start:
         return None
-    said = [item for item in items if item.get("role") not in {"system", "developer"}]
+    said = [item for item in items if not is_system(item)]
     summary = await summarised(calls, tenant, caller, found.request.model, said)
     going_on = (*items[:start], summary.item, *items[start:])
     return summary, replace(found.request, input=going_on)
@@ -204,17 +230,31 @@ async def summarised(
             "begin anew, or have a model with a larger window make it shorter",
         )
     task = f"{_TASK}\nAbove all: {wish}" if wish else _TASK
-    summary, usage, cost = "", TokenUsage(), 0
-    is_priced = True
+    summary, usage = "", TokenUsage()
+    calls_made: list[OpenCall] = []
     for piece in found:
         before = f"What you wrote down so far:\n{summary}\n\n" if summary else ""
         said = f"{before}The conversation:\n{piece}\n\nWrite down what is to be known of it."
         summary, call = await _ask(calls, tenant, caller, model, task, said, output)
+        calls_made.append(call)
         if call.settlement is not None:
             usage = added(usage, call.settlement.usage)
-            cost += call.settlement.cost_nano or 0
-            is_priced = is_priced and call.settlement.cost_nano is not None
-    return Summary(compaction_item(summary), usage, cost if is_priced else None)
+    return Summary(compaction_item(summary), usage, _together(calls_made))
+
+
+def _together(calls: Sequence[OpenCall]) -> OpenCall:
+    """The last of them, with what all of them took."""
+    last = calls[-1]
+    costs = [call.cost_nano for call in calls if call.cost_nano is not None]
+    last.cost_nano = sum(costs) if len(costs) == len(calls) else None
+    last.waited = sum(call.waited for call in calls)
+    trail = Trail(attempts=sum(call.trail.attempts for call in calls))
+    for call in calls:
+        for target, reason in call.trail.missed:
+            trail.miss(target, reason)
+    last.trail = trail
+    last.guarded = list(dict.fromkeys(each for call in calls for each in call.guarded))
+    return last
 
 
 async def _ask(
@@ -246,8 +286,10 @@ async def _ask(
         calls.open(tenant, caller, asked) as call,
         aclosing(call.reply.deltas()) as answer,
     ):
+        began = perf_counter()
         async for deltas in answer:
             text += [delta.text for delta in deltas if isinstance(delta, TextDelta)]
+        call.waited += perf_counter() - began
     summary = "".join(text).encode(errors="replace").decode().strip()
     if not summary:
         raise UpstreamFailed("the model wrote no summary of the conversation")
@@ -261,12 +303,17 @@ def spoken(item: Item) -> str:
             return f"{role}: {' '.join(map(_part, parts))}"
         case {"type": "function_call", "name": str(name), "arguments": str(arguments)}:
             return f"assistant: [calls {name} with {arguments}]"
-        case {"type": "function_call_output", "output": output}:
+        case {"type": "custom_tool_call", "name": str(name), "input": str(words)}:
+            return f"assistant: [calls {name} with {words}]"
+        case {"type": "function_call_output" | "custom_tool_call_output", "output": output}:
             text = output if isinstance(output, str) else " ".join(map(_part, output))
             return f"tool: {text}"
         case {"type": "compaction", "encrypted_content": str(sealed)}:
             summary = seals.summary_of(sealed)
             return "" if summary is None else f"what was before: {summary}"
+        case {"type": str(kind)} if kind in HOSTED:
+            told = {name: value for name, value in item.items() if name not in _NOT_SPOKEN}
+            return f"assistant: [did {kind}: {msgspec.json.encode(told).decode()}]"
         case {"type": str(kind), "name": str(name), "arguments": str(arguments)} if ":" in kind:
             return f"assistant: [did {name} with {arguments}: {item.get('output') or ''}]"
     return ""
@@ -280,9 +327,8 @@ def estimated_tokens(found: Continued) -> int:
     pictures = 0
     for item in since_compaction([*found.context, *request.input]):
         size += len(spoken(item).encode(errors="replace"))
-        content = item.get("content")
-        if isinstance(content, list):
-            pictures += sum(1 for part in content if part.get("type") == "input_image")
+        if item["type"] == "message":
+            pictures += sum(1 for part in item["content"] if part["type"] == "input_image")
     return max(1, -(-size // _BYTES_A_TOKEN) + pictures * _PICTURE_TOKENS)
 
 

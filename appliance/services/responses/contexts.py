@@ -9,13 +9,14 @@ import trio
 
 from appliance.model.errors import InvalidRequest, NotFound
 from appliance.protocols.responses import seals
-from appliance.protocols.responses.items import Item
+from appliance.protocols.responses.items import Item, answers, asks
 from appliance.protocols.responses.request import ResponsesRequest
-from appliance.services.responses.runs import ChainMemory, PreviousResponseNotFound
+from appliance.services.responses.chains import ChainMemory
+from appliance.services.responses.runs import PreviousResponseNotFound
 from appliance.storage.response_rows import Item as StoredItem
 from appliance.storage.responses import ResponseStore
 
-_IN_LOOP = 256 * 1024  # bytes of JSON
+IN_LOOP = 256 * 1024  # bytes of JSON
 _MOST_REFERENCES = 1_000
 _MOST_CUTS = 8
 
@@ -107,7 +108,7 @@ async def _decoded(items: Sequence[StoredItem]) -> list[Item]:
     def decode() -> list[Item]:
         return [_decode(item.json) for item in items]
 
-    if sum(len(item.json) for item in items) <= _IN_LOOP:
+    if sum(len(item.json) for item in items) <= IN_LOOP:
         return decode()
     return await trio.to_thread.run_sync(decode)
 
@@ -121,7 +122,7 @@ async def upstream_body(request: ResponsesRequest, context: Sequence[Item]) -> d
     left = since_compaction(items)
     if len(left) < len(items):
         request, context = replace(request, input=tuple(left)), ()
-    if len(context) < 100 and request.prompt_bytes <= _IN_LOOP:
+    if len(context) < 100 and request.prompt_bytes <= IN_LOOP:
         return request.upstream(context)
     return await trio.to_thread.run_sync(request.upstream, context)
 
@@ -137,12 +138,8 @@ def since_compaction(items: Sequence[Item]) -> Sequence[Item]:
     if last <= 0:
         return items
     rest = items[last:]
-    answered = {item["call_id"] for item in rest if item["type"] == "function_call_output"}
-    kept = [
-        item
-        for item in items[:last]
-        if _is_system(item) or (item["type"] == "function_call" and item["call_id"] in answered)
-    ]
+    answered = set(map(answers, rest)) - {None}
+    kept = [item for item in items[:last] if is_system(item) or asks(item) in answered]
     return [*kept, *rest]
 
 
@@ -152,9 +149,9 @@ def last_step(items: Sequence[Item]) -> int:
     0 if nothing but what the system says is before that.
     """
     start = _back(items, len(items), _is_said_to_model)
-    if any(item["type"] == "function_call_output" for item in items[start:]):
+    if any(answers(item) is not None for item in items[start:]):
         start = _back(items, start, lambda item: not _is_said_to_model(item))
-    return start if any(not _is_system(item) for item in items[:start]) else 0
+    return start if any(not is_system(item) for item in items[:start]) else 0
 
 
 def _back(items: Sequence[Item], end: int, is_one: Callable[[Item], bool]) -> int:
@@ -165,10 +162,11 @@ def _back(items: Sequence[Item], end: int, is_one: Callable[[Item], bool]) -> in
 
 def _is_said_to_model(item: Item) -> bool:
     is_message = item["type"] == "message" and item.get("role") != "assistant"
-    return is_message or item["type"] == "function_call_output"
+    return is_message or answers(item) is not None
 
 
-def _is_system(item: Item) -> bool:
+def is_system(item: Item) -> bool:
+    """Whether it says how to behave, and so is never left out."""
     return item["type"] == "message" and item.get("role") in {"system", "developer"}
 
 
@@ -208,13 +206,11 @@ def _halved(items: Sequence[Item]) -> list[Item]:
         gone.add(number)
         wanted -= sizes[number]
     kept: list[Item] = []
-    called: set[str] = set()
+    asked: set[str | None] = {None}
     for number, item in enumerate(items):
-        is_orphan = item["type"] == "function_call_output" and item["call_id"] not in called
-        if number in gone or is_orphan:
+        if number in gone or answers(item) not in asked:
             continue
-        if item["type"] == "function_call":
-            called.add(item["call_id"])
+        asked.add(asks(item))
         kept.append(item)
     return kept
 
@@ -224,11 +220,11 @@ def _fixed(items: Sequence[Item]) -> set[int]:
     last = len(items) - 1
     fixed = {last}
     answered: set[str] = set()
-    while last >= 0 and items[last]["type"] == "function_call_output":
+    while last >= 0 and (answered_id := answers(items[last])) is not None:
         fixed.add(last)
-        answered.add(items[last]["call_id"])
+        answered.add(answered_id)
         last -= 1
     for number, item in enumerate(items):
-        if _is_system(item) or (item["type"] == "function_call" and item["call_id"] in answered):
+        if is_system(item) or asks(item) in answered:
             fixed.add(number)
     return fixed

@@ -1,18 +1,23 @@
 """Writing responses down: before anybody hears that one is complete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 import msgspec
+import trio
 
 from appliance.config.schema import GatewayConfig
 from appliance.model.errors import ApplianceError
-from appliance.services.responses.contexts import since_compaction
+from appliance.protocols.responses.items import Item
+from appliance.services.responses.contexts import IN_LOOP, since_compaction
 from appliance.services.responses.runs import ResponseRun, ResponsesTenant, stored
+from appliance.storage.response_rows import Item as StoredItem
 from appliance.storage.response_rows import NewResponse, ResponseStatus
 from appliance.storage.response_threads import Limits
 from appliance.storage.responses import ResponseStore
+
+_AT_ONCE = 500  # items; so many are encoded in half a millisecond
 
 
 def expiry(config: GatewayConfig, now: datetime) -> datetime:
@@ -45,9 +50,9 @@ class Keeper:
         if self._run.asked.request.store:
             self._store.require_room(self._run.asked.request.prompt_bytes)
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """Keep a response that will run in the background, with its first events."""
-        self._add()
+        await self._add()
         self._store.add_events(self._run.id, self._run.take_events())
 
     def going_on(self) -> None:
@@ -69,10 +74,10 @@ class Keeper:
         if asked.request.background:
             self._update()
         elif asked.request.store:
-            self._add()
+            await self._add()
         elif asked.memory is not None:
-            items = [*run.context, *run.resolved.input, *run.writer.context]
-            asked.memory.keep(run.id, since_compaction(items))
+            items = since_compaction([*run.context, *run.resolved.input, *run.writer.context])
+            asked.memory.keep(run.id, items, await self._size(items))
         run.is_kept = True
         if asked.request.store:
             if run.session and asked.request.conversation is not None:
@@ -81,19 +86,31 @@ class Keeper:
         await self._tenant.meter.durable()
 
     def broken_off(self) -> None:
-        """Keep what there is of a response that failed or was cancelled, as far as that goes."""
-        if self._run.is_kept:
+        """Keep what there is of a run in the background that ended early, as far as that goes."""
+        if self._run.is_kept or not self._run.asked.request.background:
             return
-        request = self._run.asked.request
-        memory = self._run.asked.memory
-        if memory is not None and request.previous_response_id is not None:
-            memory.forget(request.previous_response_id)
-        # Its failure is what counts; a second one, of the disk, changes nothing about it.
+        # Why it ended is what counts; a failure of the disk changes nothing about it.
         with suppress(ApplianceError):
-            if request.background:
-                self._update()
-            elif request.store and self._run.has_begun:
-                self._add()
+            self._update()
+
+    async def failed(self) -> None:
+        """Keep what there is of a response that somebody waited for, as far as that goes."""
+        run = self._run
+        if run.is_kept:
+            return
+        previous = run.asked.request.previous_response_id
+        if run.asked.memory is not None and previous is not None:
+            run.asked.memory.forget(previous)
+        if run.asked.request.store and run.has_begun:
+            with suppress(ApplianceError):
+                await self._add()
+
+    async def _size(self, items: Sequence[Item]) -> int:
+        """Bytes of JSON; what may be megabytes is measured beside the loop."""
+        run = self._run
+        if not run.context and run.resolved.prompt_bytes <= IN_LOOP:
+            return len(msgspec.json.encode(items))
+        return len(await trio.to_thread.run_sync(msgspec.json.encode, items))
 
     def _update(self) -> None:
         run = self._run
@@ -106,18 +123,19 @@ class Keeper:
             now=self._clock(),
         )
 
-    def _add(self) -> None:
+    async def _add(self) -> None:
         run = self._run
         request = run.resolved
+        inputs = await _stored(request.input)
         now = self._clock()
         config = self._tenant.config
-        self._store.add(
+        await self._store.keep(
             NewResponse(
                 id=run.id,
                 status=ResponseStatus(run.writer.status),
                 model=request.model,
                 body=msgspec.json.encode(run.writer.response()),
-                inputs=[stored(item) for item in request.input],
+                inputs=inputs,
                 outputs=[stored(item) for item in run.writer.context],
                 background=request.background,
                 previous=request.previous_response_id,
@@ -128,3 +146,13 @@ class Keeper:
             expires=expiry(config, now),
             limits=limits(config),
         )
+
+
+async def _stored(items: Sequence[Item]) -> list[StoredItem]:
+    """All of them ready for the database; between some and the next, others have their turn."""
+    found: list[StoredItem] = []
+    for start in range(0, len(items), _AT_ONCE):
+        if start:
+            await trio.lowlevel.checkpoint()
+        found += map(stored, items[start : start + _AT_ONCE])
+    return found

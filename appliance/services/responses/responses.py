@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from appliance.model.callers import Caller
-from appliance.model.errors import ApplianceError, InvalidRequest
+from appliance.model.errors import ApplianceError, InvalidRequest, UpstreamTimeout
 from appliance.protocols.responses.items import new_id
 from appliance.protocols.responses.writer import ResponseWriter
 from appliance.services.model_calls import ModelCalls, OpenCall
@@ -81,7 +81,8 @@ class Responses:
             keeper.require_room()
             await self._give(tenant, caller, run, sink, keeper, session)
         except Exception as error:
-            self._note_failure(run, keeper, error, caller)
+            self._note_failure(run, error, caller)
+            await keeper.failed()
             raise
 
     async def start(self, tenant: ResponsesTenant, caller: Caller, run: ResponseRun) -> bytes:
@@ -100,11 +101,11 @@ class Responses:
         book.require_room(tenant.config.defaults.responses.max_background)
         run.writer.queued()
         body = msgspec.json.encode(run.writer.response())
-        keeper.begin()
         live = LiveResponse(run.id)
         book.add(live)
         work = partial(self._go, tenant, caller, run, live, keeper, session)
         try:
+            await keeper.begin()
             live.started(tenant.start(work, caller=caller))
         except BaseException as error:
             self._break_off(run, live, keeper, error, caller)
@@ -128,7 +129,7 @@ class Responses:
                     "an agent keeps its own session short",
                     "leave it out, or name a model",
                 )
-        self._calls.require(tenant, caller, model)
+        self._calls.require(tenant, caller, model, agent=asked.agent)
 
     async def _prepare(self, store: ResponseStore, run: ResponseRun) -> str:
         """Find what the request continues; return the session of the agent that answered that."""
@@ -164,10 +165,16 @@ class Responses:
     ) -> None:
         """A run in the background: the tenant's work, which nobody waits for."""
         sink = _Background(live, keeper)
+        patience = tenant.config.defaults.responses.background_timeout
         try:
-            await self._give(tenant, caller, run, sink, keeper, session)
+            with trio.move_on_after(patience) as limit:
+                await self._give(tenant, caller, run, sink, keeper, session)
+            if limit.cancelled_caught:
+                late = UpstreamTimeout(f"it was not complete after {patience:g} seconds")
+                self._break_off(run, live, keeper, late, caller)
         except Exception as error:  # noqa: BLE001 - whoever asks for the response is told
-            self._note_failure(run, keeper, error, caller)
+            self._note_failure(run, error, caller)
+            keeper.broken_off()
         except BaseException as error:
             self._break_off(run, live, keeper, error, caller)
             raise
@@ -186,14 +193,12 @@ class Responses:
             return  # it was complete before it was cancelled
         if live.is_cancelled:
             run.writer.cancelled()
-            keeper.broken_off()
         else:
             reason = error if isinstance(error, Exception) else Interrupted()
-            self._note_failure(run, keeper, reason, caller)
+            self._note_failure(run, reason, caller)
+        keeper.broken_off()
 
-    def _note_failure(
-        self, run: ResponseRun, keeper: Keeper, error: Exception, caller: Caller
-    ) -> None:
+    def _note_failure(self, run: ResponseRun, error: Exception, caller: Caller) -> None:
         run.told = told = self._describe(error, caller.request_id)
         run.failure = run.writer.failed(
             code=told["code"] or "server_error",
@@ -201,7 +206,6 @@ class Responses:
             type=told["type"] or "server_error",
             param=told["param"],
         )
-        keeper.broken_off()
 
     # What was answered
 

@@ -12,6 +12,7 @@ from appliance.protocols.responses.items import Item
 from appliance.protocols.responses.request import ResponsesRequest
 from appliance.protocols.responses.writer import ResponseWriter
 from appliance.services.model_calls import OpenCall
+from appliance.services.responses.chains import ChainMemory
 from appliance.services.tools.base import ToolTenant
 from appliance.storage.response_rows import Item as StoredItem
 from appliance.storage.responses import ResponseStore
@@ -66,7 +67,7 @@ class Asked:
     request: ResponsesRequest
     agent: str | None = None
     session: SessionKey | None = None
-    memory: "ChainMemory | None" = None
+    memory: ChainMemory | None = None
 
 
 @dataclass(slots=True)
@@ -98,31 +99,6 @@ class ResponseRun:
         taken = self.events[:]
         self.events.clear()
         return taken
-
-
-class ChainMemory:
-    """What a connection remembers of responses that are not stored: the latest few."""
-
-    def __init__(self, *, most: int = 8, most_bytes: int = 64 * 1024 * 1024) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
-        self._chains: dict[str, tuple[Sequence[Item], int]] = {}
-
-    def find(self, response_id: str) -> Sequence[Item] | None:
-        found = self._chains.get(response_id)
-        return None if found is None else found[0]
-
-    def keep(self, response_id: str, items: Sequence[Item]) -> None:
-        """Remember all that whoever continues this response needs; the oldest is forgotten."""
-        size = len(msgspec.json.encode(items))
-        self._chains[response_id] = (items, size)
-        while len(self._chains) > self._most or (
-            sum(size for _, size in self._chains.values()) > self._most_bytes
-        ):
-            del self._chains[next(iter(self._chains))]
-
-    def forget(self, response_id: str) -> None:
-        self._chains.pop(response_id, None)
 
 
 # How a failure is told: message, type, code and param, in OpenAI's words.

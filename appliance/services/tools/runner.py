@@ -30,7 +30,7 @@ from appliance.services.turns.requests import ToolActivity
 log = logging.getLogger(__name__)
 
 LARGEST_ARGUMENTS = 8 * 1024 * 1024  # bytes
-_MOST_SHOWN = 16_000  # characters of arguments and results for who watches
+MOST_SHOWN = 16_000  # characters of arguments and results for who watches
 
 
 class Gate(Protocol):
@@ -43,11 +43,15 @@ class Gate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RequestedCall:
-    """A tool call as the model made it; ``arguments`` is JSON text, or should be."""
+    """A tool call as the model made it; ``arguments`` is JSON text, or should be.
+
+    ``model_id`` is the id that the model gave where ``id`` is another.
+    """
 
     id: str
     name: str
     arguments: str
+    model_id: str = ""
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class ToolRunner:
         *,
         gate: Gate | None,
         tell: Callable[[ToolActivity], None],
+        most_calls: int | None = None,
     ) -> None:
         self._offer = offer
         self._template = template
@@ -80,15 +85,19 @@ class ToolRunner:
         self._settings = settings
         self._gate = gate
         self._tell = tell
+        self._most_calls = settings.limits.max_tool_calls if most_calls is None else most_calls
         self._limiter = trio.CapacityLimiter(settings.limits.max_parallel)
 
     async def run(self, calls: Sequence[RequestedCall]) -> list[ToolResult]:
         """The results, in the order of the calls. Cancelled, it ends what runs."""
         results: list[ToolResult | None] = [None] * len(calls)
+        # In their order, whichever of them is begun first: the limit leaves the last ones out.
+        left = self._most_calls - self._state.calls
+        self._state.calls += len(calls)
 
         async def one(number: int) -> None:
             async with self._limiter:
-                results[number] = await self._one(calls[number])
+                results[number] = await self._one(calls[number], is_too_many=number >= left)
 
         for batch in self._batches(calls):
             if len(batch) == 1:
@@ -113,22 +122,24 @@ class ToolRunner:
             joins = is_parallel
         return batches
 
-    async def _one(self, asked: RequestedCall) -> ToolResult:
+    async def _one(self, asked: RequestedCall, *, is_too_many: bool) -> ToolResult:
         arguments = _decoded(asked.arguments)
         shown = arguments if isinstance(arguments, dict) else {}
         told = partial(ToolActivity, call_id=asked.id, name=asked.name)
-        self._tell(told(phase="start", arguments=_cut_values(shown)))
+        self._tell(told(phase="start", arguments=cut_values(shown)))
 
         def update(text: str) -> None:
-            self._tell(told(phase="update", text=text[-_MOST_SHOWN:]))
+            self._tell(told(phase="update", text=text[-MOST_SHOWN:]))
 
-        self._state.calls += 1
-        result = await self._result(asked, arguments, update)
+        if is_too_many:
+            result = _error("this turn has made as many tool calls as it may; answer now")
+        else:
+            result = await self._result(asked, arguments, update)
         result = self._finished(asked, result)
         self._tell(
             told(
                 phase="result",
-                text=result.text[:_MOST_SHOWN],
+                text=result.text[:MOST_SHOWN],
                 details=result.details,
                 is_error=result.is_error,
             )
@@ -138,8 +149,6 @@ class ToolRunner:
     async def _result(
         self, asked: RequestedCall, arguments: object, update: Callable[[str], None]
     ) -> ToolResult:
-        if self._state.calls > self._settings.limits.max_tool_calls:
-            return _error("this turn has made as many tool calls as it may; answer now")
         tool = self._offer.tools.get(asked.name)
         if tool is None:
             near = nearest(asked.name, list(self._offer.tools))
@@ -226,9 +235,9 @@ def _decoded(arguments: str) -> object:
         return None
 
 
-def _cut_values(arguments: Mapping[str, object]) -> dict[str, object]:
+def cut_values(arguments: Mapping[str, object]) -> dict[str, object]:
     return {
-        name: cut(value, _MOST_SHOWN) if isinstance(value, str) else value
+        name: cut(value, MOST_SHOWN) if isinstance(value, str) else value
         for name, value in arguments.items()
     }
 

@@ -1,16 +1,17 @@
 """The messages of a turn: what is new in a request, and what a round leaves behind. Pure."""
 
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from appliance.model.errors import InvalidRequest
+from appliance.model.errors import Fault, InvalidRequest
 from appliance.model.untrusted import MARK
 from appliance.protocols.chat_request import ChatRequest
+from appliance.protocols.openai_prompts import HARMLESS, HINTS
 from appliance.services.tools.base import ToolResult
 from appliance.services.tools.runner import RequestedCall
+from appliance.services.turns.call_ids import MODEL_ID, as_model_called, new_call_id
 from appliance.services.turns.requests import Message, TurnRequest
 from appliance.storage.session_context import call_ids
 
@@ -26,15 +27,33 @@ _SAMPLING = (
     "seed",
     "stop",
     "temperature",
+    "thinking",
+    "top_k",
     "top_p",
+    "verbosity",
 )
-# They would change the answer, so an agent that cannot honour them refuses.
-_REFUSED = ("functions", "logprobs", "modalities", "top_logprobs", "web_search_options")
+# What is read of a request before its model is called, and what changes no answer.
+_KNOWN = frozenset(
+    {
+        *_SAMPLING,
+        *HINTS,
+        "messages",
+        "model",
+        "n",
+        "parallel_tool_calls",
+        "stream",
+        "stream_options",
+        "tool_choice",
+        "tools",
+        "user",
+    }
+)
 
 _KEPT_WHOLE = 3  # results of tools, the latest
 _TRIM_OVER = 4_000  # characters of an older one
 _TRIM_TO = 1_500  # at either end
 CLEARED = "[this result was left out to make room; call the tool again if it is needed]"
+_NOT_SHOWN = "[The picture is not shown beside a call of another kind of tool; look again.]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +66,20 @@ class Step:
 
 
 def refuse_unsupported(chat: ChatRequest) -> None:
-    for name in _REFUSED:
-        if chat.body.get(name, b"null") not in (b"null", b"false", b"[]"):
-            raise InvalidRequest.at(
-                name, "an agent does not take this", "name a model as provider/model instead"
-            )
+    """Raise :exc:`InvalidRequest` for what an agent cannot do, and for what nobody here knows."""
+    for name, value in chat.body.items():
+        if name in _KNOWN or value in (b"null", b"[]") or value in HARMLESS.get(name, ()):
+            continue
+        raise InvalidRequest.at(
+            name[:80],
+            "an agent does not take this",
+            "name a model as provider/model instead",
+            fault=Fault.UNSUPPORTED,
+        )
     if chat.choices != 1:
-        raise InvalidRequest.at("n", "an agent gives one answer", "send n=1")
+        raise InvalidRequest.at(
+            "n", "an agent gives one answer", "send n=1", fault=Fault.UNSUPPORTED
+        )
 
 
 def new_messages(turn: TurnRequest) -> list[Message]:
@@ -70,15 +96,17 @@ def new_messages(turn: TurnRequest) -> list[Message]:
                 break
     if not any(m.get("role") in {"user", "tool"} for m in messages):
         raise InvalidRequest.at(
-            "messages", "nothing new was said", "end the list with a message of the role user"
+            turn.field, "nothing new was said", "end the list with a message of the role user"
         )
     return messages
 
 
-def check_results(before: Sequence[Mapping[str, object]], said: Sequence[Message]) -> None:
+def check_results(
+    before: Sequence[Mapping[str, object]], said: Sequence[Message], *, field: str = "messages"
+) -> None:
     """See that results of the caller's tools answer calls that wait for them, all of them.
 
-    ``before`` is the conversation so far. Raises :exc:`InvalidRequest`.
+    ``before`` is the conversation so far. Raises :exc:`InvalidRequest` of ``field``.
     """
     waiting: dict[str, None] = {}
     answers = any(m.get("role") == "tool" for m in said)
@@ -91,7 +119,7 @@ def check_results(before: Sequence[Mapping[str, object]], said: Sequence[Message
                 del waiting[call]
             elif is_new:
                 raise InvalidRequest.at(
-                    "messages", f"no call waits for the result of {str(call)[:64]!r}"
+                    field, f"no call waits for the result of {str(call)[:64]!r}"
                 )
             continue
         if is_new and waiting and answers:
@@ -99,7 +127,7 @@ def check_results(before: Sequence[Mapping[str, object]], said: Sequence[Message
         waiting = dict.fromkeys(call_ids(dict(message)) if role == "assistant" else ())
     if waiting and answers:
         raise InvalidRequest.at(
-            "messages",
+            field,
             f"the call {next(iter(waiting))[:64]!r} has no result",
             "answer every call, if only with an empty text",
         )
@@ -135,7 +163,7 @@ def request_body(
     choice: object = "auto",
     is_parallel: bool = True,
 ) -> dict[str, bytes]:
-    messages: list[Mapping[str, object]] = list(conversation)
+    messages = as_model_called(conversation)
     if system:
         messages.insert(0, {"role": "system", "content": system})
     body = {name: chat.body[name] for name in _SAMPLING if name in chat.body}
@@ -152,14 +180,11 @@ def request_body(
 
 def said_by_model(step: Step) -> Message:
     """An answer with calls in it, as it is kept and sent again."""
-    calls = [
-        {
-            "id": call.id,
-            "type": "function",
-            "function": {"name": call.name, "arguments": _sendable(call.arguments)},
-        }
-        for call in step.calls
-    ]
+    calls: list[dict[str, object]] = []
+    for call in step.calls:
+        function = {"name": call.name, "arguments": _sendable(call.arguments)}
+        said: dict[str, object] = {"id": call.id, "type": "function", "function": function}
+        calls.append({**said, MODEL_ID: call.model_id} if call.model_id else said)
     return {"role": "assistant", "content": step.text or None, "tool_calls": calls}
 
 
@@ -185,6 +210,16 @@ def results_for_model(
     return found
 
 
+def without_pictures(results: Sequence[ToolResult]) -> list[ToolResult]:
+    """The results where others are still to come: no message may stand between them."""
+    return [
+        replace(result, parts=(), text=f"{result.text}\n{_NOT_SHOWN}".strip())
+        if result.parts
+        else result
+        for result in results
+    ]
+
+
 def trimmed(rounds: Sequence[Message], *, hard: bool = False) -> list[Message]:
     """The rounds with older results shortened; ``hard`` leaves all but the latest out."""
     results = [number for number, m in enumerate(rounds) if m.get("role") == "tool"]
@@ -199,7 +234,7 @@ def unique_ids(calls: Sequence[RequestedCall]) -> tuple[RequestedCall, ...]:
     for call in calls:
         call_id = call.id
         if not call_id or call_id in seen:
-            call_id = f"call_{secrets.token_hex(12)}"
+            call_id = new_call_id()
         seen.add(call_id)
         found.append(RequestedCall(call_id, call.name, call.arguments))
     return tuple(found)

@@ -37,6 +37,11 @@ class TurnRequest:
     meta: Mapping[str, object] | None = None  # kept with what the user said
     answers: Sequence[str] = ()  # runs whose messages waited in the inbox and are said here
     channel: str = "http"  # whom it answers, for policies
+    # The run that the session must end with, or else the messages, all of the conversation,
+    # are read instead of it.
+    follows: str | None = None
+    max_tool_calls: int | None = None  # of the agent's own tools
+    field: str = "messages"  # where its caller said all this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

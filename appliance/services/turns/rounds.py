@@ -28,6 +28,7 @@ from appliance.services.tools.base import ToolCall, ToolResult, ToolTenant
 from appliance.services.tools.repeats import Repeats
 from appliance.services.tools.runner import Gate, RequestedCall, StepState, ToolRunner
 from appliance.services.tools.toolbox import Offer
+from appliance.services.turns.call_ids import for_callers
 from appliance.services.turns.messages import (
     Step,
     holds_marks,
@@ -35,7 +36,9 @@ from appliance.services.turns.messages import (
     results_for_model,
     said_by_model,
     trimmed,
+    without_pictures,
 )
+from appliance.services.turns.pauses import retold
 from appliance.services.turns.requests import (
     Interlude,
     Message,
@@ -44,6 +47,7 @@ from appliance.services.turns.requests import (
     TurnSink,
 )
 from appliance.services.turns.steps import StepReader
+from appliance.storage.paused_calls import Line
 from appliance.storage.sessions import SessionStore
 
 log = logging.getLogger(__name__)
@@ -81,6 +85,7 @@ class Assignment:
     depth: int
     channel: str
     tainted: bool
+    redone: Sequence[Line] = ()  # rounds of an earlier turn, which this one goes on from
 
 
 class Rounds:
@@ -107,11 +112,16 @@ class Rounds:
         self._clock = clock
         limits = work.tenant.config.defaults.tools.limits
         self._limits = limits
+        wanted = work.turn.max_tool_calls
+        self._most_calls = min(
+            limits.max_tool_calls, limits.max_tool_calls if wanted is None else wanted
+        )
         self._conversation = work.conversation()
+        record.rounds += [message for message, _ in work.redone]
         self._is_noted = work.tainted
         self._state = StepState(
             Repeats(warn_at=limits.repeats_warned, end_at=limits.repeats_ended),
-            tainted=work.tainted or holds_marks(self._conversation),
+            tainted=work.tainted or holds_marks([*self._conversation, *record.rounds]),
         )
         self._template = self._template_call()
         self._runner = ToolRunner(
@@ -121,10 +131,8 @@ class Rounds:
             work.tenant.config.defaults.tools,
             gate=gate,
             tell=sink.tool,
+            most_calls=self._most_calls,
         )
-        self._tools = [*work.offer.described(), *work.callers.definitions]
-        if work.callers.only_these:
-            self._tools = list(work.callers.definitions)
 
     async def run(self) -> Finished:
         """Go on until there is an answer; raises what a model call raises."""
@@ -156,9 +164,20 @@ class Rounds:
             raise TurnLimitReached(f"the turn has cost {limits.max_cost}, its limit")
         return (
             number > limits.max_rounds
-            or self._state.calls >= limits.max_tool_calls
+            or (self._is_spent and not self._work.callers.definitions)
             or self._state.goes_in_circles
         )
+
+    @property
+    def _is_spent(self) -> bool:
+        """Whether the agent's own tools were called as often as they may be."""
+        return self._state.calls >= self._most_calls
+
+    def _tools(self) -> list[Mapping[str, object]]:
+        callers = self._work.callers
+        if callers.only_these or (self._is_spent and callers.definitions):
+            return list(callers.definitions)
+        return [*self._work.offer.described(), *callers.definitions]
 
     # Asking
 
@@ -166,7 +185,7 @@ class Rounds:
         """One answer, however often it takes to get one."""
         patience = list(_PATIENCE) if number > 1 else []
         shorter = iter(("trim", "room", "hard"))
-        if number > 1:
+        if self._record.rounds:
             self._trim_when_full()
         while True:
             try:
@@ -194,12 +213,14 @@ class Rounds:
                 self._template.run_id = record.run.id
             if number == 1:
                 await self._sink.begin(call)
+                for activity in retold(work.redone):
+                    self._sink.tool(activity)
             reader = StepReader(self._sink, record, holds_back=work.callers.must_call)
             step = await reader.read(call)
             if any(c.name in work.callers.names for c in step.calls):
                 await reader.release()
         self._count(call)
-        return step
+        return replace(step, calls=tuple(for_callers(step.calls, work.callers.names)))
 
     def _request(self, *, is_last: bool) -> CallRequest:
         work, turn = self._work, self._work.turn
@@ -212,7 +233,7 @@ class Rounds:
             turn.chat,
             work.system,
             messages,
-            tools=self._tools,
+            tools=self._tools(),
             choice=choice,
             is_parallel=work.callers.is_parallel,
         )
@@ -272,7 +293,7 @@ class Rounds:
         own = [call for call in step.calls if call not in callers]
         self._keep_call(step)
         if own:
-            await self._run_own(step, own)
+            await self._run_own(step, own, arrange=without_pictures)
         self._record.text.clear()
         self._record.reason = FinishReason.TOOL_CALLS
         await self._sink.deltas(
@@ -283,7 +304,13 @@ class Rounds:
         )
         self._record.handed_over = tuple(call.id for call in callers)
 
-    async def _run_own(self, step: Step, calls: Sequence[RequestedCall]) -> None:
+    async def _run_own(
+        self,
+        step: Step,
+        calls: Sequence[RequestedCall],
+        *,
+        arrange: Callable[[Sequence[ToolResult]], Sequence[ToolResult]] = lambda same: same,
+    ) -> None:
         if step.was_cut:
             results = [ToolResult(text=_CUT_OFF, is_error=True) for _ in calls]
         else:
@@ -293,7 +320,7 @@ class Rounds:
         metas: list[dict[str, object] | None] = [
             {"isError": result.is_error, "details": dict(result.details)} for result in results
         ]
-        messages = results_for_model(calls, results)
+        messages = results_for_model(calls, arrange(results))
         metas += [None] * (len(messages) - len(metas))
         self._keep(list(zip(messages, metas, strict=True)))
 

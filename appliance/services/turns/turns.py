@@ -26,10 +26,10 @@ from appliance.services.turns.messages import (
     refuse_unsupported,
     system_texts,
 )
+from appliance.services.turns.pauses import Pauses
 from appliance.services.turns.prompts import Prompts
 from appliance.services.turns.requests import (
     Interlude,
-    Message,
     Steering,
     TenantWithSessions,
     TurnRecord,
@@ -39,7 +39,8 @@ from appliance.services.turns.requests import (
     model_of,
 )
 from appliance.services.turns.rounds import TAINT, Assignment, Rounds, added
-from appliance.storage.session_context import call_ids, with_answered_calls
+from appliance.storage.paused_calls import Resumption
+from appliance.storage.session_context import conversation, with_answered_calls
 from appliance.storage.session_rows import Run, RunStatus
 from appliance.storage.sessions import SessionStore
 
@@ -83,7 +84,10 @@ class Turns:
         CallerTools.read(turn.chat.body)
         model_of(tenant, turn.key.agent, turn.model)
         new_messages(turn)
-        async with tenant.turns.turn(turn.key, limit=tenant.meter.limits.concurrent_sessions):
+        line = turn.key
+        if not turn.keeps_history:
+            line = Pauses(await tenant.sessions(), caller).line(turn)
+        async with tenant.turns.turn(line, limit=tenant.meter.limits.concurrent_sessions):
             await self.answer(tenant, caller, turn, sink, TurnRecord())
 
     def accept(
@@ -107,10 +111,14 @@ class Turns:
     ) -> None:
         """Take the turn of a session whose line the caller has reached; raises like :meth:`run`."""
         store = await tenant.sessions()
-        work = await self._assign(tenant, caller, turn, store, record)
+        pauses = Pauses(store, caller)
+        resumption: Resumption | None = None
+        if record.run is None:
+            turn, resumption = pauses.standing(turn)
+        work = await self._assign(tenant, caller, turn, store, record, pauses, resumption)
 
         def begin() -> None:
-            record.run = self._begin(store, caller, turn, work.model)
+            record.run = self._begin(store, caller, turn, work.model, resumption)
 
         rounds = Rounds(
             work,
@@ -126,7 +134,7 @@ class Turns:
             finished = await rounds.run()
             record.status = RunStatus.DONE
             if record.handed_over and record.run is not None:
-                store.pause(record.run, record.handed_over, now=self._clock())
+                pauses.pause(turn, record.run, record.handed_over, now=self._clock())
         await tenant.meter.durable()
         await store.durable()
         if record.call is not None:
@@ -139,6 +147,8 @@ class Turns:
         turn: TurnRequest,
         store: SessionStore,
         record: TurnRecord,
+        pauses: Pauses,
+        resumption: Resumption | None,
     ) -> Assignment:
         """Settle what the turn works with. Raises :exc:`InvalidRequest` and :exc:`ModelUnknown`."""
         model = model_of(tenant, turn.key.agent, turn.model)
@@ -157,8 +167,10 @@ class Turns:
             depth=occasion.depth,
             given=system_texts(turn.chat),
         )
-        but_run = None if record.run is None else record.run.id
-        conversation = partial(_conversation, tenant, store, turn, model, but_run=but_run)
+        but_run = None if resumption is None else resumption.supersedes
+        if record.run is not None:
+            but_run = record.run.id
+        read = partial(_conversation, tenant, store, turn, model, pauses, but_run=but_run)
         return Assignment(
             tenant=tenant,
             caller=caller,
@@ -168,14 +180,22 @@ class Turns:
             store=store,
             offer=offer,
             callers=callers,
-            conversation=conversation,
+            conversation=read,
             system=system,
             depth=occasion.depth,
             channel=turn.channel,
             tainted=session is not None and session.facts.get(TAINT) == session.id,
+            redone=() if resumption is None else resumption.rounds,
         )
 
-    def _begin(self, store: SessionStore, caller: Caller, turn: TurnRequest, model: str) -> Run:
+    def _begin(
+        self,
+        store: SessionStore,
+        caller: Caller,
+        turn: TurnRequest,
+        model: str,
+        resumption: Resumption | None = None,
+    ) -> Run:
         return store.begin_run(
             turn.key,
             new_messages(turn),
@@ -186,6 +206,7 @@ class Turns:
             meta=turn.meta,
             source=turn.source,
             answers=turn.answers,
+            resumption=resumption,
         )
 
     @contextmanager
@@ -270,25 +291,16 @@ def _conversation(
     store: SessionStore,
     turn: TurnRequest,
     model: str,
+    pauses: Pauses,
     *,
     but_run: str | None,
 ) -> Sequence[Mapping[str, object]]:
     """What was said before, and what is said now, as the model is to read it."""
     said = new_messages(turn)
     if not turn.keeps_history:
-        check_results((), said)
-        return with_answered_calls(_with_own_rounds(store, said))
+        check_results((), said, field=turn.field)
+        return with_answered_calls(pauses.with_own_rounds(said))
     budget = history_budget(tenant.config, model)
     before = store.context(turn.key, limit_tokens=budget, but_run=but_run)
-    check_results([line.message for line in before.lines], said)
-    return store.history(turn.key, limit_tokens=budget, but_run=but_run, said=said)
-
-
-def _with_own_rounds(store: SessionStore, said: Sequence[Message]) -> list[Message]:
-    """The caller's conversation with what the agent itself did on the way to its calls."""
-    found: list[Message] = []
-    for message in said:
-        calls = call_ids(message) if message.get("role") == "assistant" else []
-        rounds = store.paused_rounds(calls) if calls else []
-        found += rounds or [message]
-    return found
+    check_results([line.message for line in before.lines], said, field=turn.field)
+    return conversation(before, said)

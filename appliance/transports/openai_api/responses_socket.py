@@ -29,8 +29,9 @@ from appliance.model.tokens import Scope
 from appliance.protocols.json_body import parse_object
 from appliance.protocols.responses.request import ResponsesRequest
 from appliance.services.model_calls import OpenCall
+from appliance.services.responses.chains import ChainMemory
 from appliance.services.responses.responses import Responses
-from appliance.services.responses.runs import Asked, ChainMemory, ResponseRun
+from appliance.services.responses.runs import Asked, ResponseRun
 from appliance.tenants.jobs import Revoked
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.bodies import off_the_loop
@@ -239,6 +240,13 @@ class _Session:
 
     async def live(self, tenant: TenantRuntime) -> Goodbye:
         """Answer what comes in until somebody ends it; return how to say goodbye."""
+        self.memory = ChainMemory(tenant.state.responses.chains)
+        try:
+            return await self._live(tenant)
+        finally:
+            self.memory.clear()
+
+    async def _live(self, tenant: TenantRuntime) -> Goodbye:
         goodbye = Goodbye(1012, "service restart")
         with trio.move_on_after(LONGEST) as limit:
             async with trio.open_nursery() as nursery:

@@ -3,6 +3,8 @@
 import secrets
 from collections.abc import Sequence
 
+from appliance.model.agent_names import AGENT_MODEL as AGENT_MODEL
+from appliance.model.agent_names import agent_of as agent_of
 from appliance.model.calls import Delta, Finished
 from appliance.model.errors import InvalidRequest
 from appliance.model.ids import parse_agent_id
@@ -16,22 +18,7 @@ from appliance.transports.raw.exchange import Exchange
 
 SESSION_HEADER = b"x-openclaw-session-key"
 AGENT_HEADER = b"x-openclaw-agent-id"
-AGENT_MODEL = "openclaw"
 MOST_MESSAGES = 10_000  # of one request; a turn looks at each
-
-
-def agent_of(model: str) -> str | None:
-    """The agent that ``model`` names, None for a model of a provider.
-
-    ``openclaw`` is the default agent; ``openclaw:<agent>`` and
-    ``openclaw/<agent>`` name one.
-    """
-    if model == AGENT_MODEL:
-        return DEFAULT_AGENT
-    if not model.startswith((f"{AGENT_MODEL}:", f"{AGENT_MODEL}/")):
-        return None
-    name = model[len(AGENT_MODEL) + 1 :]
-    return DEFAULT_AGENT if name == "default" else name
 
 
 def turn_of(exchange: Exchange, agent: str, request: ChatRequest) -> TurnRequest:

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from appliance.protocols.responses.asides import HOSTED, PROGRESS
+
 Event = dict[str, Any]
 
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
@@ -116,7 +118,9 @@ def check_response(response: Event) -> None:
     assert len(set(ids)) == len(ids)
     for item in response["output"]:
         _check_item(item)
-    unfinished = [item["status"] != "completed" for item in response["output"]]
+    unfinished = [
+        item["status"] != "completed" for item in response["output"] if item["type"] not in HOSTED
+    ]
     if response["status"] == "completed":
         assert not any(unfinished)
     if response["status"] == "incomplete":
@@ -124,12 +128,18 @@ def check_response(response: Event) -> None:
 
 
 def _check_item(item: Event) -> None:
+    if item["type"] in HOSTED:
+        assert item["id"].startswith(f"{HOSTED[item['type']]}_")
+        return
     assert all(value is not None for name, value in item.items() if name != "output"), item
     match item:
         case {"type": "message", "role": "assistant", "content": list(content)}:
             for part in content:
                 _check_part(part)
+            assert item.get("phase") in {None, "commentary", "final_answer"}
         case {"type": "function_call", "call_id": str(), "name": str(), "arguments": str()}:
+            pass
+        case {"type": "custom_tool_call", "call_id": str(), "name": str(), "input": str()}:
             pass
         case {"type": "reasoning", "summary": list(summary)}:
             assert all(part["type"] == "summary_text" for part in summary)
@@ -191,6 +201,7 @@ class _Item:
         self.open: tuple[str, int] | None = None  # kind and index of the part under way
         self.parts: list[Event] = []
         self.text: list[str] = []
+        self.annotations: list[Event] = []
         self.told = ""  # the text's "done" event
 
 
@@ -200,7 +211,7 @@ def _follow(event: Event, items: dict[int, _Item]) -> None:
     if kind == "output_item.added":
         assert index not in items
         value = event["item"]
-        assert value["status"] == "in_progress"
+        assert value["type"] in HOSTED or value["status"] == "in_progress"
         assert not value.get("content")
         assert not value.get("summary")
         assert not (value["type"] == "function_call" and value["arguments"])
@@ -233,17 +244,28 @@ def _follow(event: Event, items: dict[int, _Item]) -> None:
             assert item.open is not None
             assert item.told, "the text ends before its part"
             assert _text_of(event["part"]) == "".join(item.text)
+            assert event["part"].get("annotations", []) == item.annotations
             item.parts.append(event["part"])
-            item.open = None
-        case "function_call_arguments.delta":
-            assert item.value["type"] == "function_call"
+            item.open, item.annotations = None, []
+        case "output_text.annotation.added":
+            assert item.open == ("output_text", event["content_index"])
+            assert event["annotation_index"] == len(item.annotations)
+            item.annotations.append(event["annotation"])
+        case "function_call_arguments.delta" | "custom_tool_call_input.delta":
+            assert item.value["type"] == kind.split(".")[0].rpartition("_")[0]
             assert not item.told
             item.text.append(event["delta"])
+        case "custom_tool_call_input.done":
+            assert not item.told
+            item.told = kind
+            assert event["input"] == "".join(item.text)
         case "function_call_arguments.done":
             assert not item.told
             item.told = kind
             assert event["arguments"] == "".join(item.text)
             assert event["name"] == item.value["name"]
+        case _ if event["type"].startswith(PROGRESS):
+            assert item.value["type"] in HOSTED
         case _:
             raise AssertionError(f"an event that nobody knows: {kind}")
 
@@ -267,7 +289,7 @@ def _text_of(part: Event) -> str:
 def _end(value: Event, item: _Item) -> None:
     assert item.open is None
     assert (value["id"], value["type"]) == (item.value["id"], item.value["type"])
-    assert value["status"] in {"completed", "incomplete"}
+    assert value.get("status", "completed") in {"completed", "incomplete", "failed"}
     match value["type"]:
         case "message":
             assert value["content"] == item.parts
@@ -276,5 +298,8 @@ def _end(value: Event, item: _Item) -> None:
         case "function_call":
             assert item.told
             assert value["arguments"] == "".join(item.text)
+        case "custom_tool_call":
+            assert item.told
+            assert value["input"] == "".join(item.text)
     item.value = value
     item.is_done = True

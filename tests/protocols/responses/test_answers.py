@@ -21,8 +21,9 @@ from appliance.model.calls import (
 )
 from appliance.model.usage import TokenUsage
 from appliance.protocols.answers import AnswerFailed, ErrorReported, MalformedAnswer
-from appliance.protocols.responses import seals
+from appliance.protocols.responses import answer_items, seals
 from appliance.protocols.responses.answers import ResponseAnswer, StreamReader, read_usage
+from appliance.protocols.responses.asides import Annotation, HostedCall, NewMessage, NewPart
 from tests.protocols.prompting import nonsense
 
 USAGE = {
@@ -337,3 +338,249 @@ def test_figures_that_cannot_be_are_cut_to_what_can(
     usage: object, expected: TokenUsage | None
 ) -> None:
     assert read_usage(usage) == expected
+
+
+# What only callers of the same API are told
+
+CITATION = {"type": "url_citation", "url": "https://a.example", "title": "A", "end_index": 2}
+SEARCH = {"type": "web_search_call", "id": "ws_up", "status": "in_progress"}
+SEARCHED = {**SEARCH, "status": "completed", "action": {"type": "search", "query": "x"}}
+
+
+def added(index: int, **item: Any) -> dict[str, Any]:
+    return event("output_item.added", output_index=index, item=item)
+
+
+@pytest.mark.parametrize(
+    ("events", "deltas"),
+    [
+        # a first message without a phase is as any other dialect's
+        ([added(0, type="message", phase=None)], []),
+        (
+            [added(0, type="message", phase="commentary"), added(0, type="message")],
+            [NewMessage(phase="commentary")],
+        ),
+        ([added(0, type="message"), added(1, type="message", phase=7)], [NewMessage()]),
+        (
+            [
+                item_done(
+                    type="message",
+                    phase="final_answer",
+                    content=[
+                        {"type": "output_text", "text": "a", "annotations": [CITATION]},
+                        {"type": "output_text", "text": "b"},
+                        {"type": "refusal", "refusal": "c"},
+                    ],
+                )
+            ],
+            [
+                NewMessage(phase="final_answer"),
+                TextDelta("a"),
+                Annotation(value=CITATION),
+                NewPart(),
+                TextDelta("b"),
+                RefusalDelta("c"),
+            ],
+        ),
+        (
+            [
+                event("content_part.added", part={"type": "output_text"}),
+                event("content_part.added", part={"type": "refusal"}),
+                event("content_part.added", part={"type": "refusal"}),
+                event("content_part.added", part="x"),
+            ],
+            [NewPart()],
+        ),
+    ],
+)
+def test_messages_and_parts_are_told_apart(events: list[Any], deltas: list[Delta]) -> None:
+    assert read(*events) == deltas
+
+
+def test_an_annotation_is_told_once_wherever_it_stands() -> None:
+    other = {**CITATION, "title": "B"}
+    part = {"type": "output_text", "text": "ab", "annotations": [CITATION, other]}
+
+    told = read(
+        event("output_text.delta", content_index=0, delta="ab"),
+        event("output_text.annotation.added", content_index=0, annotation=CITATION),
+        event("output_text.annotation.added", content_index=0, annotation="x"),
+        event("content_part.done", content_index=0, part=part),
+        item_done(type="message", content=[part]),
+    )
+
+    assert told == [TextDelta("ab"), Annotation(value=CITATION), Annotation(value=other)]
+
+
+def test_an_annotation_that_is_too_long_is_left_out() -> None:
+    long = {**CITATION, "title": "x" * 8192}
+
+    assert read(event("output_text.annotation.added", annotation=long)) == []
+
+
+def test_annotations_without_end_are_no_answer() -> None:
+    reader = StreamReader()
+
+    reader.deltas(stream(*[event("output_text.annotation.added", annotation={})] * 1_001))
+
+    assert isinstance(reader.failure, MalformedAnswer)
+
+
+def test_a_custom_tool_is_called_with_text() -> None:
+    item = {"type": "custom_tool_call", "call_id": "c", "name": "run", "input": "ls"}
+
+    assert read(
+        added(0, **{**item, "input": ""}),
+        event("custom_tool_call_input.delta", delta="l"),
+        event("custom_tool_call_input.delta", delta="s"),
+        item_done(**item),
+        COMPLETED,
+    ) == [
+        ToolCallDelta(0, id="c", name="run"),
+        ToolCallDelta(0, arguments="l"),
+        ToolCallDelta(0, arguments="s"),
+        Finished(FinishReason.TOOL_CALLS, READ),
+    ]
+    assert ResponseAnswer(msgspec.json.encode({"output": [item]})).deltas()[:2] == [
+        ToolCallDelta(0, id="c", name="run"),
+        ToolCallDelta(0, arguments="ls"),
+    ]
+
+
+def test_a_tool_of_the_providers_is_told_from_its_beginning_to_its_end() -> None:
+    said = read(
+        event("web_search_call.searching", output_index=7),  # of nothing that began
+        added(0, **SEARCH),
+        event("web_search_call.searching", sequence_number=4, item_id="ws_up", more=1),
+        item_done(**SEARCHED),
+        event("web_search_call.completed"),
+    )
+
+    assert said == [
+        HostedCall(key=0, item=SEARCH),
+        HostedCall(key=0, event={"type": "response.web_search_call.searching", "more": 1}),
+        HostedCall(key=0, item=SEARCHED, is_done=True),
+    ]
+
+
+def test_tools_that_find_more_than_an_answer_may_hold_end_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answer_items, "_MOST_HOSTED", 1_000)
+    reader = StreamReader()
+
+    for _ in range(2):
+        reader.deltas(stream(item_done(type="mcp_call", output="x" * 600)))
+
+    assert isinstance(reader.failure, MalformedAnswer)
+
+
+def test_a_picture_may_be_larger_than_any_other_event() -> None:
+    item = {"type": "image_generation_call", "status": "completed", "result": "x" * 5_000_000}
+
+    (told,) = read(item_done(**item))
+
+    assert told == HostedCall(key=0, item=item, is_done=True)
+
+
+def completed(*output: Any) -> dict[str, Any]:
+    return {"type": "response.completed", "response": {"output": output, "usage": USAGE}}
+
+
+def message(text: str, **fields: Any) -> dict[str, Any]:
+    parts = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"type": "message", "role": "assistant", "content": parts, **fields}
+
+
+THOUGHT = {"type": "reasoning", "id": "t", "summary": [{"type": "summary_text", "text": "hm"}]}
+CALL = {"type": "function_call", "id": "k", "call_id": "c", "name": "f", "arguments": "{}"}
+REFUSED = {
+    "type": "message",
+    "id": "m",
+    "role": "assistant",
+    "content": [{"type": "refusal", "refusal": "no"}],
+}
+CALLED = [ToolCallDelta(0, id="c", name="f"), ToolCallDelta(0, arguments="{}")]
+
+
+@pytest.mark.parametrize(
+    ("output", "deltas", "reason"),
+    [
+        ([message("all", id="m")], [TextDelta("all")], FinishReason.STOP),
+        ([REFUSED], [RefusalDelta("no")], FinishReason.STOP),
+        (
+            [THOUGHT, message("so"), CALL],
+            [ReasoningDelta("hm"), TextDelta("so"), *CALLED],
+            FinishReason.TOOL_CALLS,
+        ),
+    ],
+)
+def test_what_only_the_last_event_holds_is_told(
+    output: list[Any], deltas: list[Delta], reason: FinishReason
+) -> None:
+    assert read(completed(*output)) == [*deltas, Finished(reason, READ)]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        [{**THOUGHT}, message("so", id="m"), {**CALL}],
+        [message("so", id="m"), {**CALL}],  # some leave out what the model thought, and count anew
+        [message("so", id="other"), {**CALL, "id": "another"}],  # or make new ids
+        [THOUGHT, message("so", id="other"), {**CALL, "id": "another", "call_id": "c"}],
+    ],
+)
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_what_was_told_is_not_told_again_at_the_end(output: list[Any], *, is_ended: bool) -> None:
+    said = [
+        event("reasoning_summary_text.delta", delta="hm", item_id="t"),
+        event("output_text.delta", delta="so", item_id="m", output_index=1),
+        call_added(2, id="k"),
+        event("function_call_arguments.delta", delta="{}", item_id="k", output_index=2),
+    ]
+    if is_ended:
+        items = enumerate([THOUGHT, message("so", id="m"), CALL])
+        said += [event("output_item.done", output_index=at, item=item) for at, item in items]
+
+    assert read(*said, completed(*output)) == [
+        ReasoningDelta("hm"),
+        TextDelta("so"),
+        *CALLED,
+        Finished(FinishReason.TOOL_CALLS, READ),
+    ]
+
+
+def test_the_last_event_tells_what_is_missing_beside_what_was_told() -> None:
+    told = event("output_text.delta", delta="one", item_id="m")
+    begun = call_added(1, id="k")
+
+    deltas = read(told, begun, completed(message("one", id="m"), CALL, message("two", id="n")))
+
+    assert deltas == [
+        TextDelta("one"),
+        *CALLED,
+        NewMessage(),
+        TextDelta("two"),
+        Finished(FinishReason.TOOL_CALLS, READ),
+    ]
+
+
+def test_items_without_a_place_are_told_apart_by_their_ids() -> None:
+    calls = [{**CALL, "id": name, "call_id": name} for name in ("a", "b")]
+    events = [{"type": "response.output_item.done", "item": item} for item in calls]
+
+    deltas = read(*events, completed(*calls))
+
+    names = [delta.id for delta in deltas if isinstance(delta, ToolCallDelta) and delta.id]
+    assert names == ["a", "b"]
+
+
+def test_an_emoji_that_was_cut_in_two_does_not_end_the_answer() -> None:
+    reader = StreamReader()
+    halves = [b'"\\ud83d"', b'"\\ude00"']
+    event = b'data: {"type":"response.output_text.delta","output_index":0,"delta":%s}\n\n'
+
+    deltas = reader.deltas(b"".join(event % half for half in halves) + stream(COMPLETED))
+
+    assert reader.failure is None
+    assert [type(delta) for delta in deltas] == [TextDelta, TextDelta, Finished]

@@ -120,7 +120,7 @@ def test_the_phase_of_an_answer_is_kept() -> None:
     [
         (7, "at"),
         ({}, "at"),
-        ({"type": "web_search_call"}, "at.type"),
+        ({"type": "computer_call"}, "at.type"),
         ({"type": 7}, "at.type"),
         ({"type": "item_reference"}, "at.id"),
         ({"id": 7, "role": "user", "content": ""}, "at.id"),
@@ -178,3 +178,72 @@ def test_ids_tell_what_they_are_of() -> None:
     assert input_item(compaction_item("short"), "x")["type"] == "compaction"
     message = message_item("user", [{"type": "input_text", "text": "a"}])
     assert input_item(message, "x") == message
+
+
+CUSTOM_CALL = {"type": "custom_tool_call", "call_id": "c", "name": "run", "input": "ls"}
+APPROVAL = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+
+
+@pytest.mark.parametrize(
+    ("raw", "item"),
+    [
+        (CUSTOM_CALL, {**CUSTOM_CALL, "status": "completed"}),
+        (
+            {"type": "custom_tool_call_output", "call_id": "c", "output": "7", "x": 1},
+            {
+                "type": "custom_tool_call_output",
+                "call_id": "c",
+                "output": "7",
+                "status": "completed",
+            },
+        ),
+        ({**APPROVAL, "reason": None}, APPROVAL),
+        ({**APPROVAL, "reason": "why"}, {**APPROVAL, "reason": "why"}),
+        # what a provider's tool did is kept as it is
+        (
+            {"type": "mcp_call", "id": "mcp_1", "name": "a", "new": {"x": None}},
+            {"type": "mcp_call", "id": "mcp_1", "name": "a", "new": {"x": None}},
+        ),
+    ],
+)
+def test_items_of_other_tools_are_taken_back(raw: dict[str, Any], item: dict[str, Any]) -> None:
+    found = input_item(raw, "at")
+
+    assert found == {**item, "id": found["id"]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        ({**CUSTOM_CALL, "input": {}}, "at.input"),
+        ({**APPROVAL, "approve": "yes"}, "at.approve"),
+        ({**APPROVAL, "approval_request_id": None}, "at.approval_request_id"),
+        (
+            {
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "a", "annotations": ["x"]}],
+            },
+            "at.content[0].annotations[0]",
+        ),
+    ],
+)
+def test_what_is_wrong_in_them_is_refused_at_its_place(raw: Any, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        input_item(raw, "at")
+
+    assert field_of(caught.value) == field
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        (CUSTOM_CALL, {"type": "custom_tool_call_output", "call_id": "c", "output": ""}),
+        ({"type": "mcp_approval_request", "id": "mcpr_1"}, APPROVAL),
+    ],
+)
+def test_an_answer_needs_what_it_answers(asked: dict[str, Any], answered: dict[str, Any]) -> None:
+    items = input_items([asked, answered], "input")
+
+    check_calls(items)
+    with pytest.raises(InvalidRequest):
+        check_calls(items[1:])

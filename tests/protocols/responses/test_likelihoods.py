@@ -3,6 +3,7 @@
 import pytest
 
 from appliance.model.calls import Delta, LogprobsDelta, TextDelta
+from appliance.protocols.responses.asides import NewPart
 from appliance.protocols.responses.likelihoods import Likely, logprob_object, paired
 
 A, B = TextDelta("a"), TextDelta("b")
@@ -20,6 +21,7 @@ WITH_A = Likely("a", TOKENS.tokens)
         ([B, A, TOKENS], [B, WITH_A]),
         ([TOKENS, A], [TOKENS, A]),
         ([A, TOKENS, TOKENS], [WITH_A, TOKENS]),
+        ([A, NewPart(), B], [A, NewPart(), B]),
     ],
 )
 def test_text_is_told_with_what_follows_about_it(

@@ -4,40 +4,6 @@ import pytest
 
 from appliance.protocols.responses import options
 
-TOOL = {
-    "type": "function",
-    "name": "look",
-    "description": None,
-    "parameters": None,
-    "strict": None,
-}
-
-
-def test_a_tool_has_all_its_keys() -> None:
-    assert options.read_tools(None) == ()
-    assert options.read_tools([{"type": "function", "name": "look", "colour": 1}]) == (TOOL,)
-
-
-@pytest.mark.parametrize(
-    ("raw", "expected"),
-    [
-        (None, "auto"),
-        ("none", "none"),
-        ("required", "required"),
-        ({"type": "function", "name": "look"}, {"type": "function", "name": "look"}),
-        (
-            {"type": "allowed_tools", "tools": [{"type": "function", "name": "look"}]},
-            {
-                "type": "allowed_tools",
-                "mode": "auto",
-                "tools": [{"type": "function", "name": "look"}],
-            },
-        ),
-    ],
-)
-def test_what_to_call_is_among_the_tools(raw: object, expected: object) -> None:
-    assert options.read_tool_choice(raw, [TOOL]) == expected
-
 
 @pytest.mark.parametrize(
     ("raw", "expected"),

@@ -9,7 +9,13 @@ import pytest
 from appliance.model.calls import Dialect, ModelCall
 from appliance.protocols.responses import seals
 from appliance.protocols.responses.items import compaction_item
-from appliance.protocols.responses.outgoing import encode_count, encode_request
+from appliance.protocols.responses.outgoing import (
+    LimitTooLow,
+    TooLittleLeft,
+    encode_count,
+    encode_request,
+)
+from appliance.protocols.translation import translated
 from tests.protocols.prompting import body
 
 
@@ -73,7 +79,7 @@ def test_thoughts_are_asked_of_those_who_think(
 
 
 @pytest.mark.parametrize(
-    ("limit", "given", "expected"), [(None, 50, 50), (100, 500, 100), (5, None, 16)]
+    ("limit", "given", "expected"), [(None, 50, 50), (100, 500, 100), (16, None, 16)]
 )
 def test_the_limit_is_ours_where_there_is_one(
     limit: int | None, given: int | None, expected: int
@@ -81,6 +87,27 @@ def test_the_limit_is_ours_where_there_is_one(
     members: dict[str, Any] = {} if given is None else {"max_output_tokens": given}
 
     assert sent(output_limit=limit, **members)["max_output_tokens"] == expected
+
+
+def test_fewer_tokens_than_the_api_can_be_told_are_not_rounded_up() -> None:
+    with pytest.raises(TooLittleLeft, match="15 tokens are left") as refused:
+        sent(output_limit=15, max_output_tokens=500)
+
+    # Or the provider would cool down for everybody because one budget is nearly used up.
+    assert not refused.value.retryable
+    assert refused.value.code == "insufficient-quota"
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_callers_lower_limit_is_refused_in_the_callers_words(name: str) -> None:
+    said = [{"role": "user", "content": "hi"}]
+    call = ModelCall(model="m", body=body(messages=said, **{name: 15}), stream=False)
+
+    with pytest.raises(LimitTooLow) as refused:
+        translated(call, Dialect.RESPONSES)
+
+    assert [each.field for each in refused.value.fields] == [name]
+    assert refused.value.retryable  # the next provider of a chain may well take it
 
 
 @pytest.mark.parametrize(
@@ -197,3 +224,49 @@ def test_only_what_is_read_is_counted() -> None:
 
     assert set(body) == {"model", "input", "instructions", "tools"}
     assert "id" not in body["input"][0]
+
+
+CALL = {"type": "mcp_call", "server_label": "wiki", "name": "a", "arguments": "{}", "output": None}
+
+
+def test_what_a_providers_tool_did_goes_back_under_an_id_that_nobody_chose() -> None:
+    (item,) = sent(input=[{**CALL, "id": "mcp_of_somebody", "status": "completed"}])["input"]
+    (again,) = sent(input=[{**CALL, "id": "mcp_of_somebody", "status": "completed"}])["input"]
+
+    assert item == {**CALL, "id": item["id"], "status": "completed"}
+    assert item["id"].startswith("mcp_")
+    assert "somebody" not in item["id"]
+    assert again == item
+
+
+def test_an_approval_names_what_it_approves() -> None:
+    request = {"type": "mcp_approval_request", "id": "mcpr_1", "name": "a", "arguments": "{}"}
+    answer = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+
+    asked, answered = sent(input=[request, answer])["input"]
+
+    assert asked["id"] != "mcpr_1"
+    assert answered == {**answer, "approval_request_id": asked["id"]}
+
+
+def test_custom_tools_go_out_as_they_came() -> None:
+    tool = {"type": "custom", "name": "run", "format": {"type": "text"}}
+    call = {"type": "custom_tool_call", "call_id": "c", "name": "run", "input": "ls"}
+    output = {"type": "custom_tool_call_output", "call_id": "c", "output": "a.txt"}
+    parts = {**output, "output": [{"type": "input_text", "text": "a"}]}
+
+    asked = sent(tools=[tool], input=[{**call, "id": "ctc_1"}, output, parts])
+
+    assert asked["tools"] == [tool]
+    assert asked["input"] == [call, output, parts]
+
+
+def test_annotations_and_the_phase_of_what_was_said_go_back() -> None:
+    citation = {"type": "url_citation", "url": "https://a.example", "title": "A"}
+    part = {"type": "output_text", "text": "a", "annotations": [citation], "logprobs": []}
+    said = {"role": "assistant", "phase": "final_answer", "content": [part]}
+
+    (item,) = sent(input=[said])["input"]
+
+    assert item["phase"] == "final_answer"
+    assert item["content"] == [{"type": "output_text", "text": "a", "annotations": [citation]}]

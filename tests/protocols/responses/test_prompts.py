@@ -43,6 +43,8 @@ from tests.protocols.prompting import (
     words,
 )
 
+CUSTOM = {"type": "custom", "name": "run"}
+
 _texts = st.builds(Text, text=words)
 _pictures = pictures.map(lambda each: replace(each, cache=None))
 _documents = (
@@ -313,3 +315,32 @@ def test_whatever_an_item_holds_is_translated_or_refused(value: Any, kind: str) 
         item = {"role": "user", "content": [{**given_, "type": part}]}
         with contextlib.suppress(InvalidRequest):
             write_body(read_prompt(body(input=[item])))
+
+
+@pytest.mark.parametrize("to", [Dialect.OPENAI, Dialect.ANTHROPIC, Dialect.OLLAMA])
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({"tools": [{"type": "function", "name": "a"}, CUSTOM]}, "tools[1].type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        (
+            {
+                "tools": [CUSTOM],
+                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [CUSTOM]},
+            },
+            "tools[0].type",
+        ),
+        ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input[0].type"),
+        (
+            {"input": [{"type": "custom_tool_call", "call_id": "c", "name": "f", "input": ""}]},
+            "input[0].type",
+        ),
+    ],
+)
+def test_what_only_this_api_has_is_refused_by_name(
+    members: dict[str, Any], field: str, to: Dialect
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        write_any(to, read_prompt(body(**{"input": "hi", **members})))
+
+    assert field_of(caught.value) == field

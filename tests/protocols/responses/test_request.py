@@ -77,7 +77,7 @@ def test_null_is_as_good_as_missing() -> None:
         ({"tools": {}}, "tools"),
         ({"tools": [TOOL] * 129}, "tools"),
         ({"tools": [TOOL, TOOL]}, "tools"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "computer"}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "function": {"name": "look"}}]}, "tools[0].name"),
         ({"tools": [{**TOOL, "name": "no good"}]}, "tools[0].name"),
         ({"tools": [{**TOOL, "parameters": []}]}, "tools[0].parameters"),

@@ -21,9 +21,11 @@ from appliance.model.calls import (
 )
 from appliance.model.usage import TokenUsage
 from appliance.protocols.responses.answers import ResponseAnswer, StreamReader
+from appliance.protocols.responses.asides import Annotation, HostedCall, NewMessage, NewPart
+from appliance.protocols.responses.events import Observe
 from appliance.protocols.responses.items import compaction_item, input_items
 from appliance.protocols.responses.request import ResponsesRequest
-from appliance.protocols.responses.writer import Observe, ResponseWriter
+from appliance.protocols.responses.writer import ResponseWriter
 from tests.protocols.responses import lifecycle
 
 STOP = Finished(FinishReason.STOP, TokenUsage(input=10, output=5))
@@ -451,3 +453,140 @@ def test_a_compaction_comes_first_and_whole() -> None:
     assert [each["type"] for each in events[-1]["response"]["output"]] == ["compaction", "message"]
     assert to.context[0] == item
     assert input_items([item], "input") == (item,)
+
+
+# What only callers of this API are told
+
+CITATION = {"type": "url_citation", "url": "https://a.example", "start_index": 0, "end_index": 2}
+SEARCH = {"type": "web_search_call", "id": "ws_up", "status": "in_progress"}
+SEARCHED = {**SEARCH, "status": "completed", "action": {"type": "search", "query": "x"}}
+WITH_SEARCH: dict[str, Any] = {"tools": [{"type": "web_search"}]}
+
+
+def test_where_a_text_is_from_is_told_on_its_way_and_at_its_end() -> None:
+    said: list[Delta] = [
+        TextDelta("ab"),
+        Annotation(value=CITATION),
+        Annotation(value={}),
+        TextDelta("c"),
+        STOP,
+    ]
+    events = streamed(said)
+
+    final = lifecycle.check(events)
+    (item,) = final["output"]
+    assert item["content"][0]["annotations"] == [CITATION, {}]
+    told = [each for each in events if each["type"].endswith("annotation.added")]
+    assert [each["annotation_index"] for each in told] == [0, 1]
+    assert {each["item_id"] for each in told} == {item["id"]}
+
+
+def test_an_annotation_of_nothing_is_left_out() -> None:
+    final = lifecycle.check(streamed([Annotation(value=CITATION), TextDelta("a"), STOP]))
+
+    assert final["output"][0]["content"][0]["annotations"] == []
+
+
+def test_messages_of_several_phases_stay_apart() -> None:
+    final = lifecycle.check(
+        streamed(
+            [
+                NewMessage(phase="commentary"),
+                TextDelta("I look"),
+                NewMessage(phase="final_answer"),
+                TextDelta("It is"),
+                NewMessage(),
+                TextDelta("so"),
+                STOP,
+            ]
+        )
+    )
+
+    said = [(item["content"][0]["text"], item.get("phase")) for item in final["output"]]
+    assert said == [("I look", "commentary"), ("It is", "final_answer"), ("so", None)]
+
+
+def test_a_message_that_says_nothing_is_none() -> None:
+    final = lifecycle.check(streamed([NewMessage(phase="commentary"), NewMessage(), STOP]))
+
+    assert final["output"] == []
+
+
+def test_parts_of_a_message_stay_apart() -> None:
+    said: list[Delta] = [NewPart(), TextDelta("a"), NewPart(), TextDelta("b"), STOP]
+    (item,) = lifecycle.check(streamed(said))["output"]
+
+    assert [part["text"] for part in item["content"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["ls -l", ""])
+def test_a_custom_tool_is_called_with_any_text(text: str) -> None:
+    tools = [{"type": "custom", "name": "run"}, {"type": "function", "name": "look"}]
+    said: list[Delta] = [
+        ToolCallDelta(0, id="c", name="run"),
+        ToolCallDelta(1, id="d", name="look"),
+        ToolCallDelta(0, arguments=text),
+        Finished(FinishReason.TOOL_CALLS, None),
+    ]
+
+    run, look = lifecycle.check(streamed(said, tools=tools))["output"]
+
+    assert (run["type"], run["input"], run["call_id"]) == ("custom_tool_call", text, "c")
+    assert (look["type"], look["arguments"]) == ("function_call", "{}")
+
+
+def test_tools_of_the_provider_are_told_with_ids_and_numbers_of_ours() -> None:
+    events = streamed(
+        [
+            TextDelta("I look"),
+            HostedCall(key=4, item=SEARCH),
+            HostedCall(key=4, event={"type": "response.web_search_call.searching", "more": 1}),
+            HostedCall(key=4, item=SEARCHED, is_done=True),
+            HostedCall(key=4, event={"type": "response.web_search_call.completed"}),
+            TextDelta("It is"),
+            STOP,
+        ],
+        **WITH_SEARCH,
+    )
+
+    final = lifecycle.check(events)
+    assert [item["type"] for item in final["output"]] == ["message", "web_search_call", "message"]
+    call = final["output"][1]
+    assert call == {**SEARCHED, "id": call["id"]}
+    assert call["id"] != "ws_up"
+    (searching,) = [each for each in events if each["type"].endswith("searching")]
+    assert searching["item_id"] == call["id"]
+    assert searching["output_index"] == 1
+    assert searching["more"] == 1
+
+
+def test_a_whole_answer_holds_them_too() -> None:
+    to = writer(**WITH_SEARCH)
+    to.collect([HostedCall(key=0, item=SEARCHED, is_done=True), TextDelta("a"), STOP])
+    whole = msgspec.json.decode(to.whole("m", None))
+
+    lifecycle.check_response(whole)
+    assert [item["type"] for item in whole["output"]] == ["web_search_call", "message"]
+    assert to.context == whole["output"]
+
+
+def test_who_did_not_ask_for_such_tools_is_not_told_of_any() -> None:
+    said: list[Delta] = [HostedCall(key=0, item=SEARCHED, is_done=True), TextDelta("a"), STOP]
+
+    assert kinds(streamed(said)) == kinds(streamed(said[1:]))
+
+
+@pytest.mark.parametrize("ends", ["end", "failed"])
+def test_a_tool_of_the_providers_that_is_cut_off_has_failed(ends: str) -> None:
+    to = writer(**WITH_SEARCH)
+    stream = to.start("m") + to.deltas([HostedCall(key=0, item=SEARCH)])
+    if ends == "end":
+        to.deltas([Finished(FinishReason.LENGTH, None)])
+        stream += to.end(None) + to.tail()
+    else:
+        stream += to.failed(code="server_error", message="gone")
+
+    final = lifecycle.check(lifecycle.parse(stream))
+
+    assert [item["status"] for item in final["output"]] == ["failed"]
+    assert to.context == []  # it would be of no use to the next request

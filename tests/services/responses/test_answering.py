@@ -72,6 +72,24 @@ async def test_the_limit_and_the_instructions_are_the_callers() -> None:
     assert "Be short." in str(found.messages[0])
 
 
+async def test_a_turn_follows_that_of_the_response_it_continues() -> None:
+    first = run(max_tool_calls=3)
+    second = run(previous_response_id=first.id)
+
+    before, after = await turn(first), await turn(second, "agent:main:x")
+    apart = await turn(run(previous_response_id=first.id, store=False), "agent:main:x")
+    named = await turn(
+        run(previous_response_id=first.id, session=SessionKey("acme", "main", "own")),
+        "agent:main:x",
+    )
+
+    assert after.follows == before.run_id
+    assert first.id not in str(before.run_id), "who sees a run cannot tell the response"
+    assert (before.max_tool_calls, before.field) == (3, "input")
+    assert before.follows is named.follows is apart.follows is None
+    assert (after.keeps_history, apart.keeps_history) == (True, False)
+
+
 def test_what_a_waiting_turn_did_itself_is_left_to_it() -> None:
     user = {"type": "message", "role": "user"}
     answer = {"type": "message", "role": "assistant"}
@@ -168,3 +186,11 @@ async def test_showing_tools_cancelled_anywhere_ends() -> None:
 
     async for _ in each_cancellation(work):
         pass
+
+
+@pytest.mark.parametrize("tool", [{"type": "custom", "name": "run"}, {"type": "web_search"}])
+async def test_an_agent_has_no_tools_but_functions_beside_its_own(tool: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await turn(run(tools=[tool]))
+
+    assert [each.field for each in refused.value.fields] == ["tools[0].type"]

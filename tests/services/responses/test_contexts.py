@@ -33,6 +33,22 @@ def result(name: str) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": name, "output": "x" * 50}
 
 
+def custom_call(name: str) -> dict[str, Any]:
+    return {"type": "custom_tool_call", "call_id": name, "name": "f", "input": "x"}
+
+
+def custom_result(name: str) -> dict[str, Any]:
+    return {"type": "custom_tool_call_output", "call_id": name, "output": "x" * 50}
+
+
+APPROVAL = {"type": "mcp_approval_request", "id": "mcpr_1", "name": "f", "arguments": "{}"}
+APPROVED = {
+    "type": "mcp_approval_response",
+    "approval_request_id": "mcpr_1",
+    "approve": True,
+}
+
+
 def msg(text: str, role: str = "user") -> dict[str, Any]:
     return {"type": "message", **said(text, role)}
 
@@ -103,7 +119,18 @@ def test_the_last_results_stay_with_their_calls() -> None:
 
 _ITEMS = st.lists(
     st.sampled_from(
-        [said("a"), said("b" * 90), said("rules", "system"), call("c"), result("c"), call("d")]
+        [
+            said("a"),
+            said("b" * 90),
+            said("rules", "system"),
+            call("c"),
+            result("c"),
+            call("d"),
+            custom_call("e"),
+            custom_result("e"),
+            APPROVAL,
+            APPROVED,
+        ]
     ),
     min_size=1,
     max_size=30,
@@ -145,6 +172,11 @@ THEIRS = {"type": "compaction", "id": "cmp_x", "encrypted_content": "opaque"}
             [call("one"), call("two"), msg("a"), SUMMARY, result("two")],
             [call("two"), SUMMARY, result("two")],
         ),
+        (
+            [custom_call("one"), custom_call("two"), SUMMARY, custom_result("two")],
+            [custom_call("two"), SUMMARY, custom_result("two")],
+        ),
+        ([msg("a"), APPROVAL, SUMMARY, APPROVED], [APPROVAL, SUMMARY, APPROVED]),
     ],
 )
 def test_what_a_compaction_stands_for_is_left_out(
@@ -171,6 +203,8 @@ async def test_a_model_is_not_told_what_was_compacted() -> None:
         ([msg("a"), msg("b", "assistant"), msg("c"), msg("d")], 2),
         ([msg("a"), call("one"), result("one")], 1),
         ([msg("a"), call("one"), result("one"), call("two"), result("two")], 3),
+        ([msg("a"), custom_call("one"), custom_result("one")], 1),
+        ([msg("a"), APPROVAL, APPROVED], 1),
         ([msg("a"), msg("b", "assistant")], 2),
         ([call("one"), result("one")], 0),
     ],

@@ -34,7 +34,7 @@ async def test_what_is_complete_is_not_broken_off_any_more(tmp_path: Path) -> No
         await house.service.answer(house.tenant, CALLER, run, FakeSink())
 
         run.writer.failed(code="x", message="y")
-        Keeper(house.tenant, house.tenant.found, run, clock=house.clock).broken_off()
+        await Keeper(house.tenant, house.tenant.found, run, clock=house.clock).failed()
 
         shown = house.shown(run.id)
         assert shown is not None
@@ -46,7 +46,7 @@ async def test_a_run_in_the_background_is_kept_from_its_beginning(tmp_path: Path
         kept = await keeper(house, background=True)
         kept._run.writer.queued()  # what the service does
 
-        kept.begin()
+        await kept.begin()
 
         events = house.tenant.found.events(kept._run.id, after=-1, now=house.clock())
         assert [msgspec.json.decode(event)["type"] for _, event in events] == [

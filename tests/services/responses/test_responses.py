@@ -1,6 +1,6 @@
 """Responses: kept before they are told, continued, run in the background, broken off cleanly."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from appliance.config.loading import parse_config
+from appliance.model.calls import Delta
 from appliance.model.errors import (
     ContextTooLong,
     DiskFull,
@@ -24,15 +27,17 @@ from appliance.model.errors import (
     UpstreamFailed,
 )
 from appliance.protocols.responses import seals
+from appliance.protocols.responses.asides import HostedCall
 from appliance.providers.errors import ContextExceeded
 from appliance.services.responses.book import TooManyRuns
+from appliance.services.responses.chains import ChainMemory
 from appliance.services.responses.conversations import ConversationService
-from appliance.services.responses.runs import ChainMemory, PreviousResponseNotFound
+from appliance.services.responses.runs import PreviousResponseNotFound
 from appliance.storage.response_rows import PageOf, ResponseStatus
 from appliance.storage.responses import ResponseStore
 from tests.fakes.cancelling import each_cancellation
 from tests.fakes.providers import FakeReply
-from tests.fakes.tenants import CALLER
+from tests.fakes.tenants import CALLER, CONFIG
 from tests.services.responding import ClientLeft, Endless, FakeSink, House, open_house
 
 
@@ -521,6 +526,27 @@ async def test_a_run_that_could_not_write_its_end_has_failed_for_who_asks(
     assert found.status is ResponseStatus.FAILED
 
 
+async def test_a_run_that_takes_too_long_has_failed(tmp_path: Path, mock_clock: MockClock) -> None:
+    async with open_house(tmp_path, Endless()) as house:
+        patience = house.tenant.config.defaults.responses.background_timeout
+        response_id = await house.start()
+        await wait_all_tasks_blocked(0.01)
+        mock_clock.jump(patience - 1)
+        await wait_all_tasks_blocked(0.01)
+        assert response_id in house.tenant.state.responses
+
+        mock_clock.jump(1)
+        told = await events_of(house, response_id)
+
+        assert b"event: response.failed" in told
+        shown = house.shown(response_id)
+        assert shown is not None
+        assert (shown["status"], shown["error"]["code"]) == ("failed", "upstream_timeout")
+        assert shown["output"][0]["content"][0]["text"] == "Hello"  # as far as it came
+        house.tenant.assert_settled()
+        assert house.stub.entered == house.stub.exited
+
+
 async def test_after_a_restart_what_ran_has_failed(tmp_path: Path) -> None:
     async with open_house(tmp_path, Endless()) as house:
         response_id = await house.start()
@@ -539,6 +565,80 @@ async def test_after_a_restart_what_ran_has_failed(tmp_path: Path) -> None:
 
     assert shown is not None
     assert shown["status"] == "failed"
+
+
+# Tools that the provider runs
+
+SEARCHED = {"type": "web_search_call", "status": "completed", "action": {"query": "x"}}
+WITH_SEARCH: dict[str, Any] = {"tools": [{"type": "web_search"}]}
+
+
+class Searching(FakeReply):
+    async def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
+        yield [HostedCall(key=0, item=SEARCHED, is_done=True)]
+        async for deltas in super().deltas():
+            yield deltas
+
+
+def allow_tools(house: House, more: str = "") -> None:
+    """As an operator does."""
+    text = CONFIG.replace("stub: {dialect: openai}", "stub: {dialect: openai, extras: true}")
+    house.tenant.config = parse_config(text + more, name="config")
+
+
+async def test_what_such_a_tool_did_is_kept_and_goes_back(tmp_path: Path) -> None:
+    async with open_house(tmp_path, Searching()) as house:
+        allow_tools(house)
+        made = await house.answer("look", **WITH_SEARCH)
+        await house.answer("more", previous_response_id=made["id"], **WITH_SEARCH)
+
+        (call, _) = made["output"]
+        assert call == {**SEARCHED, "id": call["id"]}
+        assert house.asked()[1] == call
+
+
+async def test_such_tools_are_not_for_the_gateways_key(house: House) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await house.answer("look", **WITH_SEARCH)
+
+    assert refused.value.fields[0].field == "tools[0].type"
+    assert house.stub.calls == []
+
+
+async def test_what_they_find_is_not_kept_for_the_next_who_asks(tmp_path: Path) -> None:
+    async with open_house(tmp_path, Searching()) as house:
+        allow_tools(house, "  response_cache: {enabled: true}\n")
+
+        for _ in range(2):
+            await house.answer("look", **WITH_SEARCH)
+            await house.answer("hi")
+
+        assert len(house.stub.calls) == 3
+
+
+async def test_where_answers_are_looked_through_there_are_none(tmp_path: Path) -> None:
+    async with open_house(tmp_path, Searching()) as house:
+        allow_tools(house, "guardrails: [{name: no, deny: [swordfish], action: block}]\n")
+
+        with pytest.raises(InvalidRequest) as refused:
+            await house.answer("look", **WITH_SEARCH)
+
+        assert refused.value.fields[0].field == "tools"
+        assert house.stub.calls == []
+        await house.answer("hi")
+
+
+# Very long input
+
+
+async def test_very_many_items_are_kept_like_a_few(house: House) -> None:
+    said = [{"role": "user", "content": str(number)} for number in range(1_200)]
+
+    made = await house.answer(said)
+
+    found = await house.service.input_items(house.tenant, made["id"], PageOf(limit=1))
+    assert found.has_more
+    assert msgspec.json.decode(found.items[0].json)["content"][0]["text"] == "1199"
 
 
 # Agents

@@ -8,17 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model.errors import InvalidRequest
+from appliance.protocols.chat_request import ChatRequest
 from appliance.services.tools.base import ToolResult
 from appliance.services.tools.runner import RequestedCall
 from appliance.services.turns.messages import (
     CLEARED,
     Step,
     check_results,
+    refuse_unsupported,
+    request_body,
     results_for_model,
     said_by_model,
     trimmed,
     unique_ids,
 )
+from tests.protocols.prompting import body, field_of
 
 USER = {"role": "user", "content": "hi"}
 
@@ -107,3 +111,75 @@ def test_every_call_gets_an_id_of_its_own(ids: list[str]) -> None:
     assert len({call.id for call in found}) == len(ids)
     assert all(call.id for call in found)
     assert msgspec.json.encode([call.id for call in found])
+
+
+def asking(**members: Any) -> ChatRequest:
+    return ChatRequest.of(body(**{"model": "openclaw", "messages": [USER], **members}))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"reasoning_effort": "low"},
+        {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+        {"top_k": 3},
+        {"verbosity": "low"},
+        {"response_format": {"type": "json_object"}},
+        {"stop": ["x"], "temperature": 0.5, "top_p": 0.5, "seed": 1},
+        {"frequency_penalty": 1, "presence_penalty": 1, "logit_bias": {"1": 1}},
+        {"max_completion_tokens": 5, "max_tokens": 6},
+    ],
+)
+def test_what_an_agents_model_can_honour_reaches_it(members: dict[str, Any]) -> None:
+    chat = asking(**members)
+
+    refuse_unsupported(chat)
+
+    sent = request_body(chat, "", [USER])
+    assert {name: sent.get(name) for name in members} == body(**members)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"metadata": {"a": "b"}, "store": True, "user": "u", "service_tier": "flex"},
+        {"prediction": {"type": "content", "content": "x"}, "safety_identifier": "s"},
+        {"prompt_cache_key": "k", "prompt_cache_options": {}, "prompt_cache_retention": "24h"},
+        {"stream": True, "stream_options": {"include_usage": True}, "n": 1},
+        {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
+        {"functions": [], "logprobs": False, "top_logprobs": 0, "audio": None},
+        {"logprobs": None},
+    ],
+)
+def test_what_changes_no_answer_is_taken(members: dict[str, Any]) -> None:
+    refuse_unsupported(asking(**members))
+
+
+def test_the_usual_modality_is_no_wish() -> None:
+    members = {**asking().body, "modalities": b'["text"]'}
+
+    refuse_unsupported(ChatRequest.of(members))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("audio", {"voice": "x", "format": "wav"}),
+        ("foo", 1),
+        ("functions", [{"name": "f"}]),
+        ("function_call", {"name": "f"}),
+        ("guided_json", {"type": "object"}),
+        ("logprobs", True),
+        ("min_p", 0.1),
+        ("modalities", ["text", "audio"]),
+        ("moderation", {"model": "m"}),
+        ("n", 2),
+        ("top_logprobs", 2),
+        ("web_search_options", {}),
+    ],
+)
+def test_an_agent_refuses_by_name_what_it_cannot_honour(name: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        refuse_unsupported(asking(**{name: value}))
+
+    assert field_of(caught.value) == name

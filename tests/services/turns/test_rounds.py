@@ -1,7 +1,7 @@
 """Rounds of a turn: the model calls, tools do, the model goes on, until there is an answer."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -411,19 +411,22 @@ async def test_a_callers_tool_is_handed_over_and_never_run(bench: Acting) -> Non
     assert bench.hand.heard == ["look(a)"], "own calls of the step are finished first"
     assert sink.finished is not None
     assert sink.finished.reason is FinishReason.TOOL_CALLS
-    assert sink.calls == [ToolCallDelta(0, "call_1", "weather", '{"city":"Rome"}')]
+    (call,) = sink.calls
+    assert (call.name, call.arguments) == ("weather", '{"city":"Rome"}')
 
 
 async def test_the_turn_goes_on_with_the_callers_result(bench: Acting) -> None:
     bench.script(calls(("look", note("a")), ("weather", "{}")), FakeReply(["Sunny."]))
-    await bench.take(said("weather?", tools=[WEATHER]))
+    (call,) = (await bench.take(said("weather?", tools=[WEATHER]))).calls
     follow_up = asked(
-        [{"role": "tool", "tool_call_id": "call_1", "content": "sun"}], tools=[WEATHER]
+        [{"role": "tool", "tool_call_id": call.id, "content": "sun"}], tools=[WEATHER]
     )
 
     sink = await bench.take(follow_up)
 
     assert sink.text == "Sunny."
+    assert bench.sent()[-1]["tool_call_id"] == "call_1", "to the model it is its own"
+    assert "model_id" not in str(bench.sent())
     assert [m["role"] for m in bench.sent()] == ["user", "assistant", "tool", "tool"]
     assert bench.hand.heard == ["look(a)"], "nothing is done twice"
 
@@ -450,21 +453,30 @@ async def test_without_a_session_the_agents_own_part_is_found_again(bench: Actin
     assert bench.hand.heard == ["look(a)"]
 
 
-@pytest.mark.parametrize(
-    "messages",
-    [
-        [{"role": "tool", "tool_call_id": "nobody", "content": "x"}],
-        [{"role": "tool", "tool_call_id": "call_0", "content": "x"}],  # the other has no result
-    ],
-)
-async def test_results_must_answer_the_calls_that_wait(
-    bench: Acting, messages: list[dict[str, Any]]
-) -> None:
-    bench.script(calls(("weather", "{}"), ("weather", '{"b":1}')))
-    await bench.take(said("weather?", tools=[WEATHER]))
+async def test_a_picture_does_not_stand_between_a_call_and_its_result(bench: Acting) -> None:
+    picture: dict[str, object] = {"type": "image_url", "image_url": {"url": "data:x"}}
+    bench.hand.answers["look"] = ToolResult(text="a cat", parts=[picture])
+    bench.script(calls(("look", note("a")), ("weather", "{}")), FakeReply(["Sunny."]))
+    (call,) = (await bench.take(said("weather?", tools=[WEATHER]))).calls
 
-    with pytest.raises(InvalidRequest):
-        await bench.take(asked(messages, tools=[WEATHER]))
+    sink = await bench.take(asked([{"role": "tool", "tool_call_id": call.id, "content": "sun"}]))
+
+    assert sink.text == "Sunny."
+    assert [m["role"] for m in bench.sent()] == ["user", "assistant", "tool", "tool"]
+    assert "a cat" in bench.sent()[2]["content"]
+    assert "look again" in bench.sent()[2]["content"]
+
+
+@pytest.mark.parametrize("answered", ["nobody", "call_0", ""])
+async def test_results_must_answer_the_calls_that_wait(bench: Acting, answered: str) -> None:
+    bench.script(calls(("weather", "{}"), ("weather", '{"b":1}')))
+    sink = await bench.take(said("weather?", tools=[WEATHER]))
+    # The first of two; a model's own id names nothing outside.
+    call = answered or sink.calls[0].id
+    result = {"role": "tool", "tool_call_id": call, "content": "x"}
+
+    with pytest.raises(InvalidRequest, match="has no result" if not answered else "no call waits"):
+        await bench.take(asked([result], tools=[WEATHER]))
 
 
 async def test_an_own_tool_gives_way_to_a_callers_of_the_same_name(bench: Acting) -> None:
@@ -474,7 +486,7 @@ async def test_an_own_tool_gives_way_to_a_callers_of_the_same_name(bench: Acting
     sink = await bench.take(said("go", tools=[look]))
 
     assert bench.hand.heard == ["look(mine)"]
-    assert sink.calls == [ToolCallDelta(0, "call_0", "look", "{}")]
+    assert [(call.name, call.arguments) for call in sink.calls] == [("look", "{}")]
 
 
 async def test_a_required_tool_that_is_not_called_is_an_error_and_no_prose(bench: Acting) -> None:
@@ -560,3 +572,33 @@ async def test_a_model_that_calls_without_end_in_one_step_is_stopped(bench: Acti
         await bench.take(said("go"))
 
     assert bench.hand.heard == []
+
+
+def offered(bench: Acting, number: int) -> list[str]:
+    body = bench.stub.calls[number].body
+    return [t["function"]["name"] for t in msgspec.json.decode(body.get("tools", b"[]"))]
+
+
+@pytest.mark.parametrize(("wanted", "limit"), [(1, 50), (50, 1)])
+async def test_the_smaller_of_two_limits_of_tool_calls_holds(
+    bench: Acting, wanted: int, limit: int
+) -> None:
+    bench.configure(f"  tools: {{limits: {{max_tool_calls: {limit}}}}}")
+    bench.script(calls(("look", note("a")), ("look", note("b"))), FakeReply(["Enough."]))
+
+    sink = await bench.take(replace(said("go"), max_tool_calls=wanted))
+
+    assert bench.hand.heard == ["look(a)"]
+    assert "as many tool calls as it may" in bench.sent()[-2]["content"]
+    assert msgspec.json.decode(bench.stub.calls[-1].body["tool_choice"]) == "none"
+    assert sink.text == "Enough."
+
+
+async def test_the_callers_tools_do_not_count_among_the_agents_own(bench: Acting) -> None:
+    bench.script(calls(("look", note("a"))), calls(("weather", "{}")))
+
+    sink = await bench.take(replace(said("go", tools=[WEATHER]), max_tool_calls=1))
+
+    assert [call.name for call in sink.calls] == ["weather"]
+    assert offered(bench, 0) == ["look", "write", "weather"]
+    assert offered(bench, 1) == ["weather"]

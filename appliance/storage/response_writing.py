@@ -1,0 +1,209 @@
+"""Writing responses down: within the caller's transaction.
+
+A response with very many items is written a few at a time, so that the loop is
+not held up: as a draft that nobody can find, until the last of it is there.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from appliance.storage import conversations, response_reading
+from appliance.storage.connection import Connection
+from appliance.storage.response_rows import (
+    Item,
+    NewResponse,
+    ResponseStatus,
+    StoredResponse,
+    item_of,
+    output_of,
+)
+
+_INSERT = """
+INSERT INTO responses (public_id, thread, status, background, model, previous, conversation,
+                       session, size, created_ns, ended_ns, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
+"""
+_INSERT_ITEM = """
+INSERT INTO items (response, is_output, place, public_id, item) VALUES (?, ?, ?, ?, ?)
+"""
+_INSERT_EVENT = "INSERT OR IGNORE INTO events (response, sequence, event) VALUES (?, ?, ?)"
+_COUNT_EVENTS = "UPDATE responses SET events = events + ? WHERE id = ? AND events + ? <= ?"
+_NUMBER = "SELECT id, conversation, thread FROM responses WHERE public_id = ?"
+_UPDATE = """
+UPDATE responses SET status = ?, body = ?, size = size - length(body) + ?,
+                     ended_ns = coalesce(ended_ns, ?)
+WHERE id = ?
+"""
+_LAST_EVENT = "SELECT max(sequence) FROM events WHERE response = ?"
+_FORGET_OUTPUT = "DELETE FROM items WHERE response = ? AND is_output"
+_DRAFT, _AFTER_DRAFTS = "draft:", "draft;"  # what their ids begin with, and what sorts behind
+_REMOVE_DRAFTS = "DELETE FROM responses WHERE public_id >= ? AND public_id < ?"
+_REMOVE_ITEMS = """
+DELETE FROM items WHERE id IN (SELECT id FROM items WHERE response = ? LIMIT ?)
+"""
+_REMOVE = "DELETE FROM responses WHERE id = ?"
+_PUBLISH = "UPDATE responses SET public_id = ?, status = ? WHERE id = ?"
+
+
+def number_of(tx: Connection, response_id: str) -> tuple[int, str | None, int] | None:
+    for row in tx.execute(_NUMBER, (response_id,)).fetchall():
+        match row:
+            case (int(number), None | str() as conversation, int(thread)):
+                return number, conversation, thread
+    return None
+
+
+def thread_of(tx: Connection, response: NewResponse, now_ns: int) -> int | None:
+    """The thread that a response continues, None if it begins one."""
+    if response.conversation is not None:
+        return conversations.thread_of(tx, response.conversation, now_ns=now_ns)
+    if response.previous is None:
+        return None
+    rows = tx.execute(response_reading.LINK, (response.previous, now_ns)).fetchall()
+    return msgspec.convert(rows[0][3], int) if rows else None
+
+
+def insert(tx: Connection, response: NewResponse, thread: int, now_ns: int) -> None:
+    """Write down a response with all of its items; a conversation gets them if it is complete."""
+    number = _insert_row(tx, response, thread, now_ns)
+    add_inputs(tx, number, list(enumerate(response.inputs)))
+    if response.status.is_over:
+        finish(tx, number, response.status, response.body, response.outputs, now_ns=now_ns)
+
+
+def draft(tx: Connection, response: NewResponse, thread: int, now_ns: int) -> int:
+    """Begin to write down a response; return the draft's number.
+
+    It takes the room of the whole, and nobody could guess its id.
+    """
+    name = _DRAFT + secrets.token_hex(16)
+    unfinished = replace(response, id=name, status=ResponseStatus.QUEUED)
+    return _insert_row(tx, unfinished, thread, now_ns)
+
+
+def in_steps(items: Sequence[Item], *, most: int) -> Iterator[Sequence[tuple[int, Item]]]:
+    """The items with their places, so many at a time.
+
+    In the order of their ids: each step touches its own pages of the index of
+    ids, or every one of them would write nearly all of that anew.
+    """
+    placed = sorted(enumerate(items), key=lambda each: each[1].id)
+    return (placed[start : start + most] for start in range(0, len(placed), most))
+
+
+def add_inputs(tx: Connection, number: int, placed: Sequence[tuple[int, Item]]) -> None:
+    """Add what a response was asked with, or some of it; each item with its place."""
+    rows = [(number, 0, place, item.id, item.json) for place, item in placed]
+    tx.executemany(_INSERT_ITEM, rows)
+
+
+def publish(tx: Connection, number: int, response: NewResponse, now_ns: int) -> None:
+    """Make a draft that has all of its inputs the response."""
+    tx.execute(_PUBLISH, (response.id, response.status.value, number))
+    if response.status.is_over:
+        finish(tx, number, response.status, response.body, response.outputs, now_ns=now_ns)
+
+
+def remove_some(tx: Connection, number: int, *, most: int) -> bool:
+    """Remove so many items of a draft, or what is left of it; True while there is more."""
+    tx.execute(_REMOVE_ITEMS, (number, most))
+    if tx.changes() >= most:
+        return True
+    tx.execute(_REMOVE, (number,))
+    return False
+
+
+def remove_drafts(tx: Connection) -> None:
+    """Remove those of a process that died."""
+    tx.execute(_REMOVE_DRAFTS, (_DRAFT, _AFTER_DRAFTS))
+
+
+def _insert_row(tx: Connection, response: NewResponse, thread: int, now_ns: int) -> int:
+    values = (
+        response.id,
+        thread,
+        response.status.value,
+        int(response.background),
+        response.model,
+        response.previous,
+        response.conversation,
+        response.session,
+        response.size,
+        now_ns,
+        now_ns if response.status.is_over else None,
+        response.body,
+    )
+    ((number,),) = tx.execute(_INSERT, values).fetchall()
+    return msgspec.convert(number, int)
+
+
+def finish(
+    tx: Connection,
+    number: int,
+    status: ResponseStatus,
+    body: bytes,
+    outputs: Sequence[Item],
+    *,
+    now_ns: int,
+) -> None:
+    """Write down how far a response has come; what it ends with goes into its conversation."""
+    ended_ns = now_ns if status.is_over else None
+    tx.execute(_UPDATE, (status.value, body, len(body), ended_ns, number))
+    tx.execute(_FORGET_OUTPUT, (number,))
+    shown = output_of(body)
+    rows = []
+    for place, item in enumerate(outputs or shown):
+        same = place < len(shown) and shown[place].json == item.said
+        rows.append((number, 1, place, item.id, None if same else item.said))
+    tx.executemany(_INSERT_ITEM, rows)
+    if status in {ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE}:
+        conversation = _conversation_of(tx, number)
+        if conversation is not None:
+            inputs = [
+                item_of(row) for row in tx.execute(response_reading.INPUTS, (number,)).fetchall()
+            ]
+            said = {item.id: item.said for item in outputs}
+            added = [Item(item.id, item.json, said.get(item.id)) for item in shown]
+            conversations.append(tx, conversation, [*inputs, *added])
+
+
+def _conversation_of(tx: Connection, number: int) -> str | None:
+    query = "SELECT conversation FROM responses WHERE id = ?"
+    ((conversation,),) = tx.execute(query, (number,)).fetchall()
+    return msgspec.convert(conversation, str | None)
+
+
+def add_events(
+    tx: Connection, number: int, events: Sequence[tuple[int, bytes]], *, most: int
+) -> bool:
+    size = sum(len(event) for _, event in events)
+    tx.execute(_COUNT_EVENTS, (size, number, size, most))
+    if not tx.changes():
+        return False
+    tx.executemany(_INSERT_EVENT, [(number, *event) for event in events])
+    return True
+
+
+def interrupt(tx: Connection, response: StoredResponse, *, now_ns: int) -> None:
+    """Mark a response failed that was under way when its process ended."""
+    number, _, _ = number_of(tx, response.id) or (0, None, 0)
+    body = _interrupted(response.body)
+    finish(tx, number, ResponseStatus.FAILED, body, (), now_ns=now_ns)
+    if response.has_events:
+        ((last,),) = tx.execute(_LAST_EVENT, (number,)).fetchall()
+        sequence = msgspec.convert(last, int) + 1
+        event = b'{"type":"response.failed","sequence_number":%d,"response":%s}'
+        tx.execute(_INSERT_EVENT, (number, sequence, event % (sequence, body)))
+
+
+def _interrupted(body: bytes) -> bytes:
+    """The same response, failed."""
+    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    members["status"] = msgspec.Raw(b'"failed"')
+    members["error"] = msgspec.Raw(
+        b'{"code":"server_error","message":"the gateway was started again while it was answering"}'
+    )
+    return msgspec.json.encode(members)
