@@ -99,7 +99,7 @@ class Timeouts:
     """Seconds to wait for a provider; None is what its own section of the config says.
 
     ``request`` is for an answer to begin, or for all of one that is not
-    streamed; ``first_token`` for the first bytes of a streamed one, ``idle``
+    streamed; ``first_token`` for the first words of a streamed one, ``idle``
     for each piece after them.
     """
 

@@ -29,6 +29,17 @@ class Kind(Enum):
     UNAVAILABLE = "unavailable"  # retry later; not the caller's doing
 
 
+class Fault(Enum):
+    """What is wrong with a field, for APIs that have codes for it."""
+
+    VALUE = "value"  # it is none of those allowed
+    MISSING = "missing"
+    UNSUPPORTED = "unsupported"  # this field, or what it asks for, is not taken here
+
+
+MISSING = "is missing"  # the one reason that says so
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One thing that is wrong with a request: where, why, and how to put it right."""
@@ -36,6 +47,7 @@ class FieldError:
     field: str  # a path such as ``quotas.tokens_per_day``; "" is the whole body
     reason: str
     remedy: str = ""
+    fault: Fault = Fault.VALUE
 
 
 class ApplianceError(Exception):
@@ -71,12 +83,16 @@ class InvalidRequest(ApplianceError):
     kind = Kind.INVALID
 
     @classmethod
-    def at(cls, field: str, reason: str, remedy: str = "") -> "InvalidRequest":
+    def at(
+        cls, field: str, reason: str, remedy: str = "", *, fault: Fault = Fault.VALUE
+    ) -> "InvalidRequest":
         """The common case: one field, one reason."""
         detail = f"{field}: {reason}" if field else reason
         if remedy:
             detail = f"{detail}; {remedy}"
-        return cls(detail, fields=[FieldError(field, reason, remedy)])
+        if reason == MISSING:
+            fault = Fault.MISSING
+        return cls(detail, fields=[FieldError(field, reason, remedy, fault)])
 
 
 class ConfigInvalid(InvalidRequest):
@@ -221,10 +237,13 @@ class ProviderFailure(ApplianceError):
     """A model provider did not give an answer.
 
     ``retryable`` says whether another provider may well give one: not when
-    the request itself is at fault. ``trail`` says who was asked, once nobody is left.
+    the request itself is at fault. ``lasts`` says that the same one will not
+    either until its operator has done something about it. ``trail`` says who was
+    asked, once nobody is left.
     """
 
     retryable: bool = True
+    lasts: bool = False
     trail: Trail | None = None
 
 

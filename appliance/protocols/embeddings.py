@@ -24,7 +24,7 @@ from appliance.model.embeddings import (
     Packed,
     Vector,
 )
-from appliance.model.errors import InvalidRequest
+from appliance.model.errors import Fault, InvalidRequest
 from appliance.model.usage import TokenUsage
 from appliance.protocols import long_json
 from appliance.protocols.answers import ErrorReported, MalformedAnswer, count, read_error
@@ -70,7 +70,12 @@ class EmbeddingRequest:
         body = parse_object(data, limit_bytes=limit_bytes, most_values=_MOST_VALUES)
         for name, value in body.items():
             if name not in _FIELDS and value != b"null":
-                raise InvalidRequest.at(name[:80], "is not known to embeddings", "leave it out")
+                raise InvalidRequest.at(
+                    name[:80],
+                    "is not known to embeddings",
+                    "leave it out",
+                    fault=Fault.UNSUPPORTED,
+                )
         texts, tokens = _inputs(_read(body, "input", _input))
         call = EmbeddingCall(
             model=_model(body),

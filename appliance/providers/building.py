@@ -8,6 +8,7 @@ from appliance import dialling
 from appliance.config.schema import ProviderConfig
 from appliance.dialling import Dial
 from appliance.model.errors import ConfigInvalid
+from appliance.protocols.openai_chat import MaxTokensField
 from appliance.providers.anthropic import AnthropicWire
 from appliance.providers.connections import ConnectionPool
 from appliance.providers.http_provider import HttpProvider, Wire
@@ -23,6 +24,7 @@ _BASE_URLS: Mapping[str, str] = {
 }
 # Part of these dialects' paths; people write them into the base URL or do not.
 _VERSION_PATHS: Mapping[str, tuple[str, ...]] = {"anthropic": ("/v1",), "ollama": ("/api", "/v1")}
+_OPENAI = "api.openai.com"  # and what ends with it: the regions have hosts of their own
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -44,9 +46,9 @@ def build_http_provider(
     base_url = (config.base_url or _BASE_URLS.get(config.dialect, "")).rstrip("/")
     for path in _VERSION_PATHS.get(config.dialect, ()):
         base_url = base_url.removesuffix(path)
-    wire = _wire(name, config)
     url = urlsplit(base_url)
     host = url.hostname
+    wire = _wire(name, config, host=host or "")
     if url.scheme not in _DEFAULT_PORTS or not host:
         raise ConfigInvalid.at(
             f"providers.{name}.base_url", "is no URL", "write http://host/path or https://host/path"
@@ -71,10 +73,13 @@ def build_http_provider(
     )
 
 
-def _wire(name: str, config: ProviderConfig) -> Wire:
+def _wire(name: str, config: ProviderConfig, *, host: str) -> Wire:
     match config.dialect:
         case "openai":
-            return OpenAiWire(max_tokens_field=config.max_tokens_field)
+            # All of OpenAI's own models know the new name, and the latest only that one.
+            is_openai = f".{host}".endswith(f".{_OPENAI}")
+            usual: MaxTokensField | None = "max_completion_tokens" if is_openai else None
+            return OpenAiWire(max_tokens_field=config.max_tokens_field or usual)
         case "anthropic":
             return AnthropicWire()
         case "ollama":

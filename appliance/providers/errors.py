@@ -35,6 +35,7 @@ __all__ = [
     "ContextExceeded",
     "KeyRefused",
     "ProviderFailure",
+    "Unreachable",
     "UpstreamFailed",
     "UpstreamRateLimited",
     "UpstreamRefused",
@@ -57,6 +58,10 @@ _CONTEXT_WORDS = re.compile(
     r"prompt is too long|maximum context length|context (?:length|window|size)", re.IGNORECASE
 )
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached"})
+# Anthropic's own limits are refusals like any other, but for these words.
+_QUOTA_WORDS = re.compile(
+    r"credit balance is too low|reached your specified API usage limits", re.IGNORECASE
+)
 _OVERLOADED = frozenset({"overloaded_error", "server_overloaded", "service_unavailable"})
 _RATE_LIMITED = frozenset({"rate_limit_error", "rate_limit_exceeded", "too_many_requests"})
 
@@ -70,7 +75,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\
 class UpstreamRefused(ProviderFailure):
     """The provider finds fault with the request itself.
 
-    ``status``, ``upstream_code`` and ``param`` are the provider's own.
+    ``status``, ``upstream_code`` and ``param`` are the provider's own, "" for none.
     """
 
     code = "upstream-refused"
@@ -107,12 +112,20 @@ class UpstreamRateLimited(ProviderFailure):
     kind = Kind.LIMITED
 
 
+class Unreachable(UpstreamUnavailable):
+    """There is no connection to the provider: whatever it is asked, it will not answer."""
+
+
 class KeyRefused(UpstreamFailed):
     """The provider does not know the key, or the key may not do this."""
 
+    lasts = True
 
-class AccountSpent(UpstreamUnavailable):
+
+class AccountSpent(UpstreamFailed):
     """The account that the key belongs to has nothing left."""
+
+    lasts = True
 
 
 # What another key of the same provider may not meet.
@@ -145,7 +158,7 @@ def refusal(
     if status in {401, 403}:
         return KeyRefused(f"{provider} does not accept the API key it was given ({status})")
     if status == 402 or _names(error) & _QUOTA_CODES:
-        return AccountSpent(f"the account at {provider} has no quota left ({status})")
+        return _spent(provider)
     if status == 429:
         return UpstreamRateLimited(f"{provider} limits the rate of requests", retry_after=wait)
     if status in {408, 504}:
@@ -165,7 +178,9 @@ def reported_failure(provider: str, failure: AnswerFailed) -> ProviderFailure:
         return _context(provider, error)
     if names & (_RATE_LIMITED | {"429"}):
         return UpstreamRateLimited(f"{provider} limits the rate of requests")
-    if names & (_OVERLOADED | _QUOTA_CODES | {"503", "529"}):
+    if names & _QUOTA_CODES:
+        return _spent(provider)
+    if names & (_OVERLOADED | {"503", "529"}):
         return UpstreamUnavailable(f"{provider} is overloaded or down")
     said = sanitise(error.message)
     return UpstreamFailed(f"{provider} failed while answering" + (f": {said}" if said else ""))
@@ -175,7 +190,7 @@ def connection_failure(provider: str, failure: Exception) -> ProviderFailure:
     """The failure behind an exception of :mod:`~appliance.providers.connections`."""
     match failure:
         case DialFailed():
-            return UpstreamUnavailable(f"{provider}: {failure}")
+            return Unreachable(f"{provider}: {failure}")
         case PoolBusy():
             return UpstreamUnavailable(
                 f"all connections to {provider} are in use (max_connections)", retry_after=1
@@ -205,15 +220,19 @@ CONNECTION_TROUBLE = (
 def _fault(provider: str, status: int, error: ErrorBody) -> ProviderFailure:
     if _is_context(error):
         return _context(provider, error)
-    if _names(error) & _QUOTA_CODES:
-        return AccountSpent(f"the account at {provider} has no quota left ({status})")
+    if _names(error) & _QUOTA_CODES or _QUOTA_WORDS.search(error.message):
+        return _spent(provider)
     said = sanitise(error.message) or "it did not say why"
     return UpstreamRefused(
         f"{provider} refused the request: {said}",
         status=status,
-        upstream_code=_identifier(error.code or error.type),
+        upstream_code=_code(error.code),
         param=_identifier(error.param),
     )
+
+
+def _spent(provider: str) -> AccountSpent:
+    return AccountSpent(f"the account at {provider} has no quota left")
 
 
 def _context(provider: str, error: ErrorBody) -> ContextExceeded:
@@ -230,6 +249,11 @@ def _is_context(error: ErrorBody) -> bool:
 
 def _names(error: ErrorBody) -> frozenset[str]:
     return frozenset({error.type, error.code})
+
+
+def _code(text: str) -> str:
+    """Some write the status there once more."""
+    return "" if text.isdigit() else _identifier(text)
 
 
 def _identifier(text: str) -> str:

@@ -10,12 +10,12 @@ from appliance.config.model_schema import timeouts_of
 from appliance.config.schema import GatewayConfig
 from appliance.model.attempts import COOLING, Trail
 from appliance.model.calls import ModelCall, Timeouts
-from appliance.model.errors import ProviderFailure, UpstreamUnavailable
+from appliance.model.errors import ApplianceError, ProviderFailure, UpstreamUnavailable
 from appliance.providers.api_keys import ApiKey
 from appliance.providers.base import Provider, Reply
 from appliance.services.call_requests import AwakeTenant, CallRequest
 from appliance.services.key_rings import KeyRings
-from appliance.services.routing import GATEWAY, Route, Router, Target
+from appliance.services.routing import CHAT, EMBEDDING, GATEWAY, Route, Router, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,15 @@ class Asking:
         """Return the first answer that begins.
 
         ``asking`` is told of each target before it is asked, and of None when
-        it has refused. Raises what the last one failed with.
+        it has refused. Raises what the last one failed with, or one before it
+        that may be over soon where the last one's failure is not.
         """
         began = perf_counter()
         trail = Trail()
-        targets = self._router.order(route, owner=partial(owner_of, tenant))
-        failed: ProviderFailure | None = None
+        # The ledger knows more kinds, which are asked in the same way.
+        kind = EMBEDDING if request.kind == EMBEDDING else CHAT
+        targets = self._router.order(route, kind=kind, owner=partial(owner_of, tenant))
+        told: ProviderFailure | None = None
         for target in targets:
             provider = tenant.own_provider(target.provider) or self._providers().get(
                 target.provider
@@ -77,7 +80,8 @@ class Asking:
                 timeouts=_timeouts(tenant.config, request.model, target),
             )
             owner = owner_of(tenant, target)
-            ring = self._keys.order(target.provider) if owner == GATEWAY else ()
+            ring = self._keys.order(target, kind) if owner == GATEWAY else ()
+            failed: ProviderFailure | None = None
             for key in ring or (None,):
                 secret = tenant.provider_key(target.provider) if key is None else key.secret
                 opening = request.opens(provider, call, secret)
@@ -89,38 +93,45 @@ class Asking:
                     # Refused or unreachable: nothing was generated, nothing is owed.
                     asking(None)
                     failed = failure
+                    if told is None or told.lasts or not failure.lasts:
+                        told = failure
                     trail.miss(str(target), failure.code)
                     if not failure.retryable:
+                        trail.waited = perf_counter() - began
                         failure.trail = trail
                         raise
-                    if key is not None and self._keys.note_failure(target.provider, key, failure):
+                    if key is not None and self._keys.note_failure(target, kind, key, failure):
                         continue
                     break
-                self._note_success(target, key, owner)
+                except ApplianceError:
+                    asking(None)  # there is no word for something in it: nothing was sent
+                    raise
+                self._note_success(target, kind, key, owner)
                 if len(targets) > 1:
-                    self._note_passed_over(tenant, route, target, trail)
+                    self._note_passed_over(tenant, route, kind, target, trail)
                 return Begun(target, reply, opening, perf_counter() - began, trail)
             if failed is not None:
-                self._router.note_failure(target, failed, owner=owner)
-        if failed is not None:
-            failed.trail = trail
-            raise failed
+                self._router.note_failure(target, failed, kind=kind, owner=owner)
+        if told is not None:
+            trail.waited = perf_counter() - began
+            told.trail = trail
+            raise told
         raise UpstreamUnavailable(f"no provider of {request.model} is configured any more")
 
-    def _note_success(self, target: Target, key: ApiKey | None, owner: str) -> None:
-        self._router.note_success(target, owner=owner)
+    def _note_success(self, target: Target, kind: str, key: ApiKey | None, owner: str) -> None:
+        self._router.note_success(target, kind=kind, owner=owner)
         if key is not None:
-            self._keys.note_success(target.provider, key)
+            self._keys.note_success(target, kind, key)
 
     def _note_passed_over(
-        self, tenant: AwakeTenant, route: Route, answered: Target, trail: Trail
+        self, tenant: AwakeTenant, route: Route, kind: str, answered: Target, trail: Trail
     ) -> None:
         """Name those who would have had their turn, had they not failed a short while ago."""
         asked = {name for name, _ in trail.missed}
         ahead = route.targets[: max(route.targets.index(answered), len(route.weights))]
         for target in ahead:
             name, owner = str(target), owner_of(tenant, target)
-            cooling = self._router.cooling(target.provider, owner=owner) is not None
+            cooling = self._router.cooling(target, kind=kind, owner=owner) is not None
             if cooling and target != answered and name not in asked:
                 trail.miss(name, COOLING)
 

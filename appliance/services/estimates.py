@@ -36,12 +36,7 @@ def usage_of(request: SpendRequest, outcome: Outcome) -> TokenUsage:
 
 def is_credible(usage: TokenUsage | None) -> bool:
     """Whether a provider has counted what was asked and what was answered."""
-    return (
-        usage is not None
-        and usage.prompt > 0
-        and usage.completion > 0
-        and _is_plausible(usage)
-    )
+    return usage is not None and usage.prompt > 0 and usage.completion > 0 and _is_plausible(usage)
 
 
 def _may_be_nothing(usage: TokenUsage, outcome: Outcome) -> bool:

@@ -13,21 +13,21 @@ from typing import Protocol
 
 import trio
 
+from appliance.model.agent_names import names_of
 from appliance.model.attempts import Trail
 from appliance.model.cache_use import CacheUse
 from appliance.model.callers import Caller
 from appliance.model.money import FREE, Price
 from appliance.model.spending import Outcome, OutcomeStatus, Reservation, Settlement, SpendRequest
 from appliance.model.usage import TokenUsage
-from appliance.protocols.json_body import INLINE_BYTES
 from appliance.providers.base import Provider, Reply
-from appliance.services import surcharges
-from appliance.services.asking import Asking, owner_of
+from appliance.services.asking import Asking
 from appliance.services.call_requests import AwakeTenant as AwakeTenant
 from appliance.services.call_requests import CallRequest as CallRequest
 from appliance.services.estimates import input_to_reserve, is_credible
 from appliance.services.guardrails.rules import Meetings, RuleBook, Rules
 from appliance.services.key_rings import KeyRings
+from appliance.services.plain_calls import require_plain
 from appliance.services.response_cache import (
     KeptAnswer,
     KeptReply,
@@ -35,7 +35,7 @@ from appliance.services.response_cache import (
     RecordingReply,
     ResponseCache,
 )
-from appliance.services.routing import GATEWAY, Route, Router, Target
+from appliance.services.routing import Route, Router, Target
 
 
 class CountCall(Protocol):
@@ -132,12 +132,12 @@ class ModelCalls:
         Raises :exc:`ModelUnknown`, :exc:`ModelForbidden`, :exc:`GuardrailBlocked`,
         :exc:`RateLimited`, :exc:`QuotaExceeded` or what the last provider failed with.
         """
-        route = self.require(tenant, caller, request.model)
-        await _require_plain(tenant, request, route)
+        route = self.require(tenant, caller, request.model, agent=request.agent)
+        await require_plain(tenant, caller, request, route)
         care = _Care()
         rules = self.rules.find(tenant.config)
         if rules is not None:
-            care.rules, care.met = rules, Meetings(tenant.id)
+            care.rules, care.met = rules, self.rules.meetings(tenant.id)
             request = await rules.admit(request, care.met)
         if tenant.config.defaults.response_cache.enabled:
             digest = b"" if rules is None else rules.digest
@@ -189,11 +189,22 @@ class ModelCalls:
                 outcome = replace(outcome, tool_calls=call.tool_calls)
             self._settle(tenant, reservation, outcome, call)
 
-    def require(self, tenant: AwakeTenant, caller: Caller, model: str) -> Route:
-        """Where ``model`` leads; raise :exc:`ModelUnknown` or :exc:`ModelForbidden`."""
+    def require(
+        self, tenant: AwakeTenant, caller: Caller, model: str, *, agent: str | None = None
+    ) -> Route:
+        """Where ``model`` leads; raise :exc:`ModelUnknown` or :exc:`ModelForbidden`.
+
+        A token for an ``agent`` is for the model that answers for it, not for
+        another that the agent is told to use.
+        """
         route = self._router.resolve(model, tenant.config)
-        if caller.models:
-            caller.require_model(model, map(str, route.targets))
+        if not caller.models:
+            return route
+        targets = [str(target) for target in route.targets]
+        if agent is None or model != _own_model(tenant, agent):
+            caller.require_model(model, targets)
+        elif not caller.may_ask(model, targets):
+            caller.require_model(names_of(agent)[0])
         return route
 
     @asynccontextmanager
@@ -343,18 +354,9 @@ def _ceiling(prices: Sequence[Price], prompt_tokens: int) -> Price:
     )
 
 
-async def _require_plain(tenant: AwakeTenant, request: CallRequest, route: Route) -> None:
-    """What costs more than its tokens is not for the gateway's key, unless the operator says so."""
-    for target in route.targets:
-        section = tenant.config.providers.get(target.provider)
-        allows = section is not None and section.extras
-        if not allows and owner_of(tenant, target) == GATEWAY:
-            asked = request.dialect, request.body
-            if sum(map(len, request.body.values())) <= INLINE_BYTES:
-                surcharges.require_plain(*asked)
-            else:
-                await trio.to_thread.run_sync(surcharges.require_plain, *asked)
-            return
+def _own_model(tenant: AwakeTenant, agent: str) -> str | None:
+    settings = tenant.config.defaults.agents.get(agent)
+    return (settings and settings.model) or tenant.config.models.default
 
 
 def _times(limit: int | None, choices: int) -> int | None:

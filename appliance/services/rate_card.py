@@ -3,9 +3,12 @@
 A price of the list is taken only where the list speaks of the same seller: a
 provider is recognised by its address, and one at an address of its own sells
 at prices of its own, whatever its models are called. Models on the operator's
-own machines cost nothing until the operator says otherwise.
+own machines cost nothing until the operator says otherwise. Models that search
+or draw by themselves are charged by the search or the picture as well, of which
+the list does not tell: their price is for the operator to say.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +28,10 @@ _ALWAYS = 2**63  # ns
 # Where a dialect's provider is if no base_url says otherwise.
 _HOME = {"openai": "openai", "openai-responses": "openai", "anthropic": "anthropic"}
 _OWN_METAL = frozenset({"embedded", "ollama"})
+# Perplexity's and OpenAI's that search, OpenRouter's with a search, those that draw.
+_BY_MORE_THAN_TOKENS = re.compile(
+    r"\bsonar\b|-search-(?:api|preview)|-search$|deep-research|[:-]online$|-image\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class RateCard:
         if _is_own_metal(seller):
             return FREE, _ALWAYS
         # The list is in one currency; an exchange rate is the operator's to know.
-        if self._currency != price_list.currency():
+        if self._currency != price_list.currency() or _BY_MORE_THAN_TOKENS.search(model):
             return None, _ALWAYS
         listed = listed_as(seller)
         offer = None if listed is None else price_list.offer(listed, model)

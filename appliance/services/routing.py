@@ -6,7 +6,10 @@ else is left; for a tenant's only provider that is better than an answer of ours
 Behind a balanced name several targets take turns; then comes its chain.
 
 What a tenant's own key meets says nothing about the others, so cool-downs are
-kept for each owner of a key.
+kept for each owner of a key. What one model meets says nothing about the others
+of its provider either, nor embeddings about chat: who could make one fail on
+purpose would take the rest from everybody else. Only where there is no
+connection at all everything of that provider is tried last.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +23,7 @@ from appliance.model.balancing import SmoothChoice
 from appliance.model.errors import Kind, ModelUnknown, ProviderFailure
 from appliance.model.spelling import nearest
 from appliance.providers.base import Provider
+from appliance.providers.errors import Unreachable
 from appliance.services.cooldowns import LONGEST_COOLDOWN as LONGEST_COOLDOWN
 from appliance.services.cooldowns import Cooldowns
 
@@ -28,6 +32,8 @@ _LIST_PATIENCE = 3.0  # seconds for all providers to tell their models
 _QUOTED = 80
 
 GATEWAY = ""  # the owner of the keys in the gateway's config
+CHAT, EMBEDDING = "chat", "embedding"  # kinds of calls that fail by themselves
+_Key = tuple[str, str, str, str]  # provider, owner, model, kind; the latter "" for all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class Router:
         clock: Callable[[], datetime],
     ) -> None:
         self._providers = providers
-        self._cooldowns: Cooldowns[tuple[str, str]] = Cooldowns(clock)
+        self._cooldowns: Cooldowns[_Key] = Cooldowns(clock)
         self._turns: dict[Route, SmoothChoice] = {}
 
     def resolve(self, name: str, config: GatewayConfig) -> Route:
@@ -97,22 +103,27 @@ class Router:
         return Route(name, targets)
 
     def order(
-        self, route: Route, *, owner: Callable[[Target], str] = lambda _: GATEWAY
+        self,
+        route: Route,
+        *,
+        kind: str = CHAT,
+        owner: Callable[[Target], str] = lambda _: GATEWAY,
     ) -> Sequence[Target]:
         """The targets in the order to try them: those that cool down come last.
 
-        ``owner`` says whose key a target would be asked with.
+        ``kind`` is what they are asked for, and ``owner`` says whose key a target
+        would be asked with.
         """
         if len(route.targets) == 1:
             return route.targets
         targets = route.targets
         if route.weights:
-            targets = self._turn(route, owner)
+            targets = self._turn(route, kind, owner)
         if not len(self._cooldowns):
             return targets
-        return sorted(targets, key=lambda t: self.cooling(t.provider, owner=owner(t)) is not None)
+        return sorted(targets, key=lambda t: self.cooling(t, kind=kind, owner=owner(t)) is not None)
 
-    def _turn(self, route: Route, owner: Callable[[Target], str]) -> tuple[Target, ...]:
+    def _turn(self, route: Route, kind: str, owner: Callable[[Target], str]) -> tuple[Target, ...]:
         """The targets with the balanced ones in the order of this turn."""
         turns = self._turns.get(route)
         if turns is None:
@@ -122,17 +133,25 @@ class Router:
 
         def ready(number: int) -> bool:
             target = route.targets[number]
-            return self.cooling(target.provider, owner=owner(target)) is None
+            return self.cooling(target, kind=kind, owner=owner(target)) is None
 
         order = turns.order(ready) if len(self._cooldowns) else turns.order()
         return tuple(route.targets[n] for n in order) + route.targets[len(order) :]
 
-    def cooling(self, provider: str, *, owner: str = GATEWAY) -> float | None:
-        """Seconds until ``provider`` is tried in its turn again; None if it is now."""
-        return self._cooldowns.left((provider, owner)) if len(self._cooldowns) else None
+    def cooling(self, target: Target, *, kind: str = CHAT, owner: str = GATEWAY) -> float | None:
+        """Seconds until ``target`` is tried in its turn again; None if it is now."""
+        if not len(self._cooldowns):
+            return None
+        waits = map(self._cooldowns.left, _keys(target, kind, owner))
+        return max((wait for wait in waits if wait is not None), default=None)
 
     def note_failure(
-        self, target: Target, failure: ProviderFailure, *, owner: str = GATEWAY
+        self,
+        target: Target,
+        failure: ProviderFailure,
+        *,
+        kind: str = CHAT,
+        owner: str = GATEWAY,
     ) -> None:
         """Remember that ``target`` did not answer; ``owner`` is the tenant whose key was used.
 
@@ -140,11 +159,14 @@ class Router:
         """
         if not failure.retryable or failure.kind is Kind.INVALID:
             return
-        self._cooldowns.note_failure((target.provider, owner), asked=failure.retry_after)
+        of_target, of_provider = _keys(target, kind, owner)
+        key = of_provider if isinstance(failure, Unreachable) else of_target
+        self._cooldowns.note_failure(key, asked=failure.retry_after)
 
-    def note_success(self, target: Target, *, owner: str = GATEWAY) -> None:
+    def note_success(self, target: Target, *, kind: str = CHAT, owner: str = GATEWAY) -> None:
         if len(self._cooldowns):
-            self._cooldowns.note_success((target.provider, owner))
+            for key in _keys(target, kind, owner):
+                self._cooldowns.note_success(key)
 
     async def catalogue(self, config: GatewayConfig) -> Sequence[CatalogueEntry]:
         """The names a caller may use, aliases first, without what a slow provider offers."""
@@ -180,6 +202,11 @@ class Router:
             return self.resolve(name, config).targets
         except ModelUnknown:
             return ()
+
+
+def _keys(target: Target, kind: str, owner: str) -> tuple[_Key, _Key]:
+    """What cools down when a target fails, and when its provider cannot be reached."""
+    return (target.provider, owner, target.model, kind), (target.provider, owner, "", "")
 
 
 def _shortcuts(models: ModelsConfig) -> Sequence[str]:

@@ -17,6 +17,7 @@ from appliance.providers.base import Provider
 from appliance.providers.http_provider import HttpProvider
 from appliance.services.call_requests import AwakeTenant, CallRequest
 from appliance.services.guardrails.rules import RuleBook
+from appliance.services.plain_calls import require_plain
 from appliance.services.routing import Router
 
 
@@ -47,12 +48,14 @@ class TokenCounts:
         """Count the prompt of ``request``.
 
         A provider that is down or does not count its tokens is no failure: the
-        caller estimates. Raises :exc:`ModelUnknown`, :exc:`ModelForbidden`, and
+        caller estimates. Raises :exc:`ModelUnknown`, :exc:`ModelForbidden`,
+        :exc:`InvalidRequest` for what is not for the gateway's key, and
         :exc:`ProviderFailure` where a provider of Anthropic's dialect finds
         fault with the request.
         """
         route = self._router.resolve(request.model, tenant.config)
         caller.require_model(request.model, map(str, route.targets))
+        await require_plain(tenant, caller, request, route)
         rules = self._rules.find(tenant.config)
         if rules is not None and rules.looks_at_requests:
             return _UNKNOWN  # what is not to leave is not to leave for counting either

@@ -341,6 +341,10 @@ async def test_a_compacted_conversation_goes_on(client: Client) -> None:
     (item,) = compacted["output"]
     assert item["type"] == "compaction"
     assert compacted["usage"]["total_tokens"] > 0
+    assert answer.headers["x-openclaw-model"] == "stub/assistant"
+    assert answer.headers["x-openclaw-attempts"] == "1"
+    priced = await client.send("POST", f"{PATH}/compact", {"model": "stub/mock", "input": "hi"})
+    assert float(priced.headers["x-openclaw-cost"]) > 0
 
     after = await client.create(
         [item, {"role": "user", "content": "what was the code word?"}], model="stub/assistant"

@@ -1,7 +1,7 @@
 """WebSockets at ``/v1/responses``: the same answers, one after the other."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -67,10 +67,15 @@ class Socket:
 
 @asynccontextmanager
 async def connected(
-    gateway: Gateway, token: str, *, path: str = PATH, **more: Any
+    gateway: Gateway,
+    token: str,
+    *,
+    path: str = PATH,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Socket]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with dialled(gateway.port, path, headers=headers, **more) as client:
+    sent = {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
+    async with dialled(gateway.port, path, headers=sent, **more) as client:
         yield Socket(client.socket)
 
 
@@ -272,6 +277,34 @@ async def test_nobody_comes_in_without_a_token(gateway: Gateway, token: str) -> 
     assert rejected.value.status_code == 401
     body = json.loads(rejected.value.body or b"")
     assert body["error"]["code"] == "invalid_api_key"
+    assert dict(rejected.value.headers)[b"x-request-id"]
+
+
+async def test_tags_of_the_upgrade_are_those_of_all_that_is_asked(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    headers = {"x-openclaw-tags": "team=red", "x-openclaw-cache": "bypass"}
+    async with connected(gateway, acme.token, headers=headers) as opened:
+        await opened.response("hi")
+        await opened.response("and?")
+
+    report = await gateway.http.get(
+        f"/v1/tenants/{acme.id}/usage?group_by=tag:team", headers=gateway.headers(acme.token)
+    )
+    (row,) = report.json()["rows"]
+    assert (row["group"], row["requests"]) == ("red", 2)
+
+
+@pytest.mark.parametrize("header", ["x-openclaw-tags", "x-openclaw-cache"])
+async def test_an_upgrade_with_a_wish_that_nobody_understands_is_refused(
+    gateway: Gateway, acme: Tenant, header: str
+) -> None:
+    with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+        async with connected(gateway, acme.token, headers={header: "BAD TAG"}):
+            pass
+
+    assert rejected.value.status_code == 400
+    assert json.loads(rejected.value.body or b"")["error"]["param"] == header
 
 
 async def test_a_browser_names_its_token_in_the_subprotocol(gateway: Gateway, acme: Tenant) -> None:

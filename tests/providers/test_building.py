@@ -1,5 +1,6 @@
 """From a section of the config to a provider."""
 
+import json
 from typing import Any
 
 import pytest
@@ -30,6 +31,35 @@ async def test_each_dialect_has_its_vendors_address_unless_told_otherwise(
 
     request = bench.stub.requests[0]
     assert (request.headers["host"], request.path) == (host, path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"base_url": None}, "max_completion_tokens"),
+        ({"base_url": "https://api.openai.com/v1/"}, "max_completion_tokens"),
+        ({"base_url": "https://EU.api.openai.com/v1"}, "max_completion_tokens"),
+        ({"base_url": None, "max_tokens_field": "max_tokens"}, "max_tokens"),
+        ({"base_url": "https://notapi.openai.com.example/v1"}, "max_tokens"),
+        ({"base_url": "http://vllm.example/v1"}, "max_tokens"),
+        (
+            {"base_url": "http://vllm.example/v1", "max_tokens_field": "max_completion_tokens"},
+            "max_completion_tokens",
+        ),
+    ],
+)
+@pytest.mark.parametrize("given", [{}, {"max_tokens": 9}], ids=["a budget's", "the caller's"])
+async def test_openai_is_told_a_limit_by_the_only_name_all_its_models_know(
+    bench: Bench, settings: dict[str, Any], field: str, given: dict[str, Any]
+) -> None:
+    limit = None if given else 9
+    asked = call(model="mock", output_limit=limit, **given)
+    async with bench.provider("openai", **settings).open(asked):
+        pass
+
+    body = json.loads(bench.stub.requests[0].body)
+    limits = {name: value for name, value in body.items() if name.startswith("max_")}
+    assert limits == {field: 9}
 
 
 @pytest.mark.parametrize(

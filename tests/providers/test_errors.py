@@ -17,6 +17,7 @@ from appliance.providers.errors import (
     AccountSpent,
     ContextExceeded,
     KeyRefused,
+    Unreachable,
     UpstreamFailed,
     UpstreamRateLimited,
     UpstreamRefused,
@@ -58,6 +59,8 @@ def error(message: str = "no", type_: str = "", code: object = None) -> dict[str
         (429, error(), UpstreamRateLimited, True),
         (429, error(code="insufficient_quota"), AccountSpent, True),
         (400, error(type_="billing_error"), AccountSpent, True),
+        (400, error("Your credit balance is too low to access the API."), AccountSpent, True),
+        (400, error("You have reached your specified API usage limits."), AccountSpent, True),
         (400, error(code="context_length_exceeded"), ContextExceeded, False),
         (400, error(type_="exceed_context_size_error", code=400), ContextExceeded, False),
         (400, error("prompt is too long: 9 tokens > 8 maximum"), ContextExceeded, False),
@@ -85,6 +88,19 @@ def test_what_the_caller_did_wrong_is_told_in_the_providers_words() -> None:
     assert failure.detail == "acme refused the request: n must be 1"
     assert (failure.status, failure.upstream_code) == (422, "unsupported_value")
     assert failure.kind is Kind.INVALID
+
+
+@pytest.mark.parametrize("code", [None, 400, "400", "no code of <b>anybody</b>", "x" * 200])
+def test_a_code_that_is_none_is_not_told(code: object) -> None:
+    failure = refused(400, error("no", "BadRequestError", code))
+
+    assert isinstance(failure, UpstreamRefused)
+    assert failure.upstream_code == ""
+
+
+@pytest.mark.parametrize(("status", "lasts"), [(401, True), (402, True), (403, True), (500, False)])
+def test_what_only_the_operator_can_mend_lasts(status: int, *, lasts: bool) -> None:
+    assert refused(status, error()).lasts is lasts
 
 
 @pytest.mark.parametrize(
@@ -170,6 +186,8 @@ def test_how_long_to_wait_is_a_number_or_a_date(
     [
         (ErrorBody(type="overloaded_error"), UpstreamUnavailable),
         (ErrorBody(code="503"), UpstreamUnavailable),
+        (ErrorBody(code="insufficient_quota"), AccountSpent),
+        (ErrorBody(type="billing_error"), AccountSpent),
         (ErrorBody(type="rate_limit_error"), UpstreamRateLimited),
         (ErrorBody(code="429"), UpstreamRateLimited),
         (ErrorBody(code="context_length_exceeded"), ContextExceeded),
@@ -185,7 +203,7 @@ def test_an_error_amid_an_answer_says_as_much_as_a_status(
 @pytest.mark.parametrize(
     ("trouble", "expected"),
     [
-        (DialFailed("it cannot be reached"), UpstreamUnavailable),
+        (DialFailed("it cannot be reached"), Unreachable),
         (PoolBusy(), UpstreamUnavailable),
         (TooSlow(), UpstreamTimeout),
         (ConnectionLost(), UpstreamFailed),

@@ -10,14 +10,23 @@ from appliance.config.loading import parse_config
 from appliance.model.calls import Timeouts
 from appliance.model.errors import ProviderFailure, UpstreamFailed, UpstreamUnavailable
 from appliance.providers.api_keys import ApiKey
-from appliance.providers.errors import KeyRefused, UpstreamRateLimited, UpstreamRefused
+from appliance.providers.errors import (
+    AccountSpent,
+    KeyRefused,
+    Unreachable,
+    UpstreamRateLimited,
+    UpstreamRefused,
+)
+from appliance.services import embeddings
 from appliance.services.model_calls import CallRequest, OpenCall
+from appliance.services.routing import Target
 from tests.fakes.providers import FakeProvider, FakeReply
 from tests.fakes.tenants import CALLER, CONFIG, Exchange, FakeTenant, open_tenant
 from tests.fakes.writers import chat_writer
 
 STRAIGHT = CallRequest(model="stub/mock", body={}, stream=True, prompt_bytes=30, output_limit=20)
 EITHER = replace(STRAIGHT, model="both")
+STUB, SPARE = Target("stub", "mock"), Target("spare", "other")
 DOWN = UpstreamUnavailable("it is down")
 KEYS = (ApiKey("sk-1", 1), ApiKey("sk-2", 1))
 BALANCED = CONFIG.replace(
@@ -74,6 +83,7 @@ async def test_a_failure_says_who_was_asked(tenant: FakeTenant) -> None:
     trail = failed.value.trail
     assert trail is not None
     assert trail.attempts == 2
+    assert trail.waited > 0
     assert trail.header() == (
         "stub/mock;reason=upstream-unavailable, spare/other;reason=upstream-failed"
     )
@@ -89,7 +99,7 @@ async def test_the_next_key_is_tried_before_the_next_target(tenant: FakeTenant) 
     assert str(call.target) == "stub/mock"
     assert stub.keys == ["sk-1", "sk-2", "sk-2"]
     assert call.trail.attempts == 2
-    assert exchange.router.cooling("stub") is None
+    assert exchange.router.cooling(STUB) is None
 
 
 async def test_a_provider_whose_keys_all_fail_cools_down_itself(tenant: FakeTenant) -> None:
@@ -100,7 +110,7 @@ async def test_a_provider_whose_keys_all_fail_cools_down_itself(tenant: FakeTena
 
     assert str(call.target) == "spare/other"
     assert call.trail.attempts == 3
-    assert exchange.router.cooling("stub") == 1
+    assert exchange.router.cooling(STUB) == 1
 
 
 async def test_another_key_does_not_mend_a_provider_that_is_down(tenant: FakeTenant) -> None:
@@ -118,6 +128,61 @@ async def test_a_request_at_fault_is_tried_with_no_other_key(tenant: FakeTenant)
         await ask(Exchange(stub, scripted(None), keys={"stub": KEYS}), tenant)
 
     assert len(stub.keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "trail"),
+    [
+        ({"model": "stub/bad"}, ""),
+        ({"model": "stub/mock", "kind": embeddings.KIND}, ""),
+        ({"model": "stub/mock"}, "stub/mock;reason=cooling"),
+        ({"model": "stub/mock", "kind": "responses"}, "stub/mock;reason=cooling"),
+    ],
+    ids=lambda value: str(value),
+)
+async def test_what_fails_of_a_provider_takes_nothing_else_from_anybody(
+    tenant: FakeTenant, change: dict[str, str], trail: str
+) -> None:
+    stub = scripted(UpstreamFailed("500"), None)
+    exchange = Exchange(stub, scripted(None))
+    with pytest.raises(UpstreamFailed):
+        await ask(exchange, tenant, replace(STRAIGHT, **change))  # type: ignore[arg-type]  # texts
+
+    call = await ask(exchange, tenant, EITHER)
+
+    assert call.trail.header() == trail
+
+
+async def test_a_provider_that_cannot_be_reached_is_passed_over_for_all_it_has(
+    tenant: FakeTenant,
+) -> None:
+    exchange = Exchange(scripted(Unreachable("no connection"), None), scripted(None))
+    with pytest.raises(Unreachable):
+        await ask(exchange, tenant, replace(STRAIGHT, model="stub/bad"))
+
+    call = await ask(exchange, tenant, EITHER)
+
+    assert call.trail.header() == "stub/mock;reason=cooling"
+    await ask(exchange, tenant)
+    assert exchange.router.cooling(STUB) is None, "another model of it answered"
+
+
+@pytest.mark.parametrize("lasting", [KeyRefused("401"), AccountSpent("402")], ids=repr)
+async def test_of_several_failures_the_one_that_may_be_over_soon_is_told(
+    tenant: FakeTenant, lasting: ProviderFailure
+) -> None:
+    limited = UpstreamRateLimited("429", retry_after=3)
+
+    for failures in ((limited, lasting), (lasting, limited)):
+        first, second = map(scripted, failures)
+        exchange = Exchange(first, second)
+        with pytest.raises(UpstreamRateLimited) as failed:
+            await ask(exchange, tenant, EITHER)
+        assert failed.value.trail is not None
+        assert failed.value.trail.attempts == 2
+
+    with pytest.raises(type(lasting)):
+        await ask(Exchange(scripted(lasting), scripted(lasting)), tenant, EITHER)
 
 
 async def test_a_tenants_own_key_wins_over_the_gateways(tenant: FakeTenant) -> None:

@@ -26,7 +26,7 @@ from appliance.model.quotas import Quotas
 from appliance.model.spending import OutcomeStatus
 from appliance.providers.errors import ContextExceeded, UpstreamRateLimited, UpstreamRefused
 from appliance.services.model_calls import CallRequest
-from appliance.services.routing import GATEWAY
+from appliance.services.routing import GATEWAY, Target
 from tests.fakes.cancelling import each_cancellation
 from tests.fakes.providers import USED, FakeProvider, FakeReply
 from tests.fakes.tenants import CALLER, Exchange, FakeTenant, open_tenant
@@ -34,6 +34,7 @@ from tests.fakes.writers import chat_writer
 
 STRAIGHT = CallRequest(model="stub/mock", body={}, stream=True, prompt_bytes=30, output_limit=20)
 EITHER = replace(STRAIGHT, model="both")
+STUB, SPARE = Target("stub", "mock"), Target("spare", "other")
 DOWN = UpstreamUnavailable("it is down")
 MINUTE = Quotas(tokens_per_day=10_000, cost_per_day=10**12, concurrent_requests=1)
 
@@ -192,6 +193,36 @@ async def test_a_token_for_some_models_asks_no_others(
         assert tenant.entries() == []
 
 
+@pytest.mark.parametrize(
+    ("models", "agent", "model", "refused_as"),
+    [
+        (("openclaw",), "main", "stub/mock", ""),
+        (("openclaw/pirate",), "pirate", "stub/mock", ""),
+        (("stub/mock",), "pirate", "stub/mock", ""),  # all that is behind it
+        (("openclaw",), "pirate", "stub/mock", "openclaw:pirate"),
+        (("openclaw",), "main", "spare/other", "spare/other"),  # not the agent's own
+        (("openclaw",), None, "stub/mock", "stub/mock"),
+    ],
+)
+async def test_a_token_for_an_agent_is_for_whatever_answers_for_it(
+    exchange: Exchange,
+    tenant: FakeTenant,
+    models: tuple[str, ...],
+    agent: str | None,
+    model: str,
+    refused_as: str,
+) -> None:
+    caller = replace(CALLER, models=models)
+    request = replace(STRAIGHT, model=model, agent=agent)
+    if not refused_as:
+        async with exchange.calls.open(tenant, caller, request) as call:
+            await call.reply.whole(chat_writer())
+        return
+    with pytest.raises(ModelForbidden, match=f"'{refused_as}'"):
+        async with exchange.calls.open(tenant, caller, request):
+            pass
+
+
 @pytest.mark.parametrize("event", [0, 1, 2])
 async def test_a_reader_that_fails_in_mid_stream_is_settled(
     exchange: Exchange, tenant: FakeTenant, stub: FakeProvider, event: int
@@ -300,8 +331,8 @@ async def test_the_next_provider_is_asked_and_only_it_is_paid(
 
     assert tenant.entries("provider, model, route, outcome") == [("spare", "other", "both", "ok")]
     assert [call.model for call in spare.calls] == ["other"]
-    assert exchange.router.cooling("stub") == 1
-    assert exchange.router.cooling("spare") is None
+    assert exchange.router.cooling(STUB) == 1
+    assert exchange.router.cooling(SPARE) is None
 
 
 @pytest.mark.parametrize(
@@ -322,7 +353,7 @@ async def test_what_is_wrong_with_the_request_is_not_asked_of_another(
         await ask(exchange, tenant, EITHER)
 
     assert spare.calls == []
-    assert exchange.router.cooling("stub") is None
+    assert exchange.router.cooling(STUB) is None
     assert tenant.entries("outcome, cost_nano") == [("failed", 0)]
 
 
@@ -380,7 +411,7 @@ async def test_a_provider_that_cools_down_is_tried_last(
     await ask(exchange, tenant, EITHER)
 
     assert (len(stub.calls), len(spare.calls)) == (2, 2)
-    assert exchange.router.cooling("stub") is None, "it answered"
+    assert exchange.router.cooling(STUB) is None, "it answered"
 
 
 # Whose key, whose cool-down, whose provider
@@ -407,8 +438,8 @@ async def test_an_empty_key_stays_empty_instead_of_the_gateways(
         await ask(exchange, tenant)
 
     assert stub.keys == [""]
-    assert exchange.router.cooling("stub", owner="acme") is not None
-    assert exchange.router.cooling("stub", owner=GATEWAY) is None
+    assert exchange.router.cooling(STUB, owner="acme") is not None
+    assert exchange.router.cooling(STUB, owner=GATEWAY) is None
 
 
 @pytest.mark.parametrize(("keys", "owner"), [({}, GATEWAY), ({"stub": "sk-x"}, "acme")])
@@ -424,7 +455,7 @@ async def test_a_failure_cools_down_for_whoever_owns_the_key(
 
     await ask(exchange, tenant, EITHER)
 
-    cooling = {o for o in (GATEWAY, "acme") if exchange.router.cooling("stub", owner=o) is not None}
+    cooling = {o for o in (GATEWAY, "acme") if exchange.router.cooling(STUB, owner=o) is not None}
     assert cooling == {owner}
 
 

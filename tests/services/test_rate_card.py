@@ -74,6 +74,29 @@ class TestOverrides:
         assert prices.price("stub", "other") == FREE
 
 
+class TestMoreThanTokens:
+    @pytest.mark.parametrize(
+        ("provider", "model"),
+        [
+            ("openai", "gpt-4o-search-preview-2025-03-11"),
+            ("openai", "gpt-5-search-api"),
+            ("openai", "o3-deep-research"),
+            ("router", "perplexity/sonar-pro"),
+            ("router", "openai/gpt-4o:online"),
+            ("router", "google/gemini-2.5-flash-image"),
+        ],
+    )
+    def test_the_operator_says_what_is_not_charged_by_the_token_only(
+        self, provider: str, model: str
+    ) -> None:
+        assert card().price(provider, model) is None
+        assert card({f"{provider}/{model}": OWN}).price(provider, model) == OWN
+
+    @pytest.mark.parametrize("model", ["gpt-4o", "gpt-4o-audio-preview"])
+    def test_what_else_is_listed_has_its_price(self, model: str) -> None:
+        assert card().price("openai", model) is not None
+
+
 class TestOwnMetal:
     @pytest.mark.parametrize("provider", ["ollama", "local", "next-door", "beside"])
     def test_models_of_ones_own_are_free(self, provider: str) -> None:

@@ -16,6 +16,7 @@ from appliance.model.errors import ModelUnknown, ProviderFailure
 from appliance.providers.base import Provider, Reply
 from appliance.providers.errors import (
     ContextExceeded,
+    Unreachable,
     UpstreamFailed,
     UpstreamRateLimited,
     UpstreamRefused,
@@ -141,7 +142,7 @@ def test_a_provider_that_failed_is_tried_last_for_a_while(router: Router, clock:
     router.note_failure(A, UpstreamFailed("no"))
 
     assert list(router.order(route)) == [B, C, A]
-    assert router.cooling("a") == 1
+    assert router.cooling(A) == 1
     clock.advance(1)
     assert list(router.order(route)) == [A, B, C]
 
@@ -152,7 +153,7 @@ def test_each_failure_in_a_row_doubles_the_wait_up_to_five_minutes(
     waits = []
     for _ in range(12):
         router.note_failure(A, UpstreamTimeout("slow"))
-        wait = router.cooling("a")
+        wait = router.cooling(A)
         assert wait is not None
         waits.append(wait)
         clock.advance(wait)
@@ -164,7 +165,7 @@ def test_calls_that_fail_together_count_once(router: Router) -> None:
     for _ in range(64):
         router.note_failure(A, UpstreamFailed("no"))
 
-    assert router.cooling("a") == 1
+    assert router.cooling(A) == 1
 
 
 def test_an_answer_ends_the_wait_and_the_count(router: Router, clock: Clock) -> None:
@@ -176,7 +177,7 @@ def test_an_answer_ends_the_wait_and_the_count(router: Router, clock: Clock) -> 
 
     router.note_failure(A, UpstreamFailed("no"))
 
-    assert router.cooling("a") == 1
+    assert router.cooling(A) == 1
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(7.0, 7.0), (0.0, None), (9999.0, 300.0)])
@@ -185,14 +186,14 @@ def test_what_a_provider_asks_for_is_kept_within_bounds(
 ) -> None:
     router.note_failure(A, UpstreamRateLimited("slow down", retry_after=asked))
 
-    assert router.cooling("a") == waits
+    assert router.cooling(A) == waits
 
 
 def test_a_later_failure_does_not_cut_short_what_a_provider_asked_for(router: Router) -> None:
     router.note_failure(A, UpstreamRateLimited("slow down", retry_after=60))
     router.note_failure(A, UpstreamFailed("no"))
 
-    assert router.cooling("a") == 60
+    assert router.cooling(A) == 60
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_a_bad_request_says_nothing_about_the_provider(
 ) -> None:
     router.note_failure(A, failure)
 
-    assert router.cooling("a") is None
+    assert router.cooling(A) is None
 
 
 def test_what_a_tenants_own_key_meets_is_the_tenants_own_affair(router: Router) -> None:
@@ -220,6 +221,29 @@ def test_what_a_tenants_own_key_meets_is_the_tenants_own_affair(router: Router) 
     assert list(router.order(route, owner=lambda _: "acme")) == [B, C, A]
     router.note_success(A, owner="acme")
     assert list(router.order(route, owner=lambda _: "acme")) == [A, B, C]
+
+
+@pytest.mark.parametrize("of_owner", ["", "acme"])
+def test_a_model_cools_down_for_what_it_was_asked_for_and_no_other_with_it(
+    router: Router, of_owner: str
+) -> None:
+    other = Target("a", "other")
+    router.note_failure(A, UpstreamFailed("500"), owner=of_owner)
+
+    assert router.cooling(A, owner=of_owner) == 1
+    assert router.cooling(A, kind="embedding", owner=of_owner) is None
+    assert router.cooling(other, owner=of_owner) is None
+
+
+def test_a_provider_that_cannot_be_reached_cools_down_with_all_it_has(router: Router) -> None:
+    other = Target("a", "other")
+    router.note_failure(A, Unreachable("no connection"))
+
+    assert router.cooling(other, kind="embedding") == 1
+    assert router.cooling(B) is None
+    assert router.cooling(other, owner="acme") is None
+    router.note_success(other)
+    assert router.cooling(A) is None
 
 
 def test_when_all_cool_down_all_are_still_tried_in_their_order(router: Router) -> None:
@@ -234,7 +258,7 @@ def test_a_clock_that_is_set_back_locks_nobody_out(router: Router, clock: Clock)
     router.note_failure(A, UpstreamFailed("no"))
     clock.advance(-LONGEST_COOLDOWN.total_seconds() * 2)
 
-    assert router.cooling("a") is None
+    assert router.cooling(A) is None
 
 
 def test_the_book_of_failures_has_an_end(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +267,7 @@ def test_the_book_of_failures_has_an_end(router: Router, monkeypatch: pytest.Mon
         router.note_failure(A, UpstreamFailed("no"), owner=f"tenant-{number}")
 
     assert len(router._cooldowns) == 10
-    assert router.cooling("a", owner="tenant-99") == 1
+    assert router.cooling(A, owner="tenant-99") == 1
 
 
 def test_balanced_targets_come_before_the_chain_of_their_name(router: Router) -> None:

@@ -10,7 +10,7 @@ import trio
 from appliance.config.loading import parse_config
 from appliance.config.schema import GatewayConfig
 from appliance.model.calls import Dialect
-from appliance.model.errors import ModelForbidden, ModelUnknown
+from appliance.model.errors import InvalidRequest, ModelForbidden, ModelUnknown, ProviderFailure
 from appliance.providers.base import Provider
 from appliance.providers.errors import ContextExceeded, UpstreamRefused
 from appliance.services.call_requests import AwakeTenant, CallRequest
@@ -99,7 +99,9 @@ async def test_each_dialect_is_counted_in_the_providers_words(
     claude = Bench(stub, Wiring(nursery, stub.serve).dial).provider(dialect)
     tenant = awake(Tenant(key="sk-of-the-tenant"))
 
-    assert (await counts(claude=claude).count(tenant, CALLER, asked_items("sonnet", said))).tokens == 3
+    assert (
+        await counts(claude=claude).count(tenant, CALLER, asked_items("sonnet", said))
+    ).tokens == 3
     assert (await counts(claude=claude).count(tenant, CALLER, asked("sonnet"))).tokens == 2
 
     for request in stub.requests:
@@ -136,7 +138,23 @@ async def test_what_the_provider_has_no_word_for_is_not_counted(nursery: trio.Nu
     request = asked_items("sonnet")
     moderated = replace(request, body={**request.body, "moderation": b'{"model":"x"}'})
 
-    assert (await provider.count(awake(Tenant()), CALLER, moderated)).tokens is None
+    own = awake(Tenant(key="sk-of-the-tenant"))
+    assert (await provider.count(own, CALLER, moderated)).tokens is None
+
+
+async def test_what_is_not_for_the_gateways_key_is_not_counted_with_it(
+    nursery: trio.Nursery,
+) -> None:
+    provider = counts(claude=answering(nursery, 200, b'{"input_tokens":7}'))
+    stored = (
+        b'[{"role":"user","content":[{"type":"document","source":{"type":"file","file_id":"f"}}]}]'
+    )
+    request = asked("sonnet")
+
+    with pytest.raises(InvalidRequest, match="file_id"):
+        await provider.count(
+            awake(Tenant()), CALLER, replace(request, body={**request.body, "messages": stored})
+        )
 
 
 async def test_a_provider_of_the_dialect_counts(nursery: trio.Nursery) -> None:
@@ -144,8 +162,10 @@ async def test_a_provider_of_the_dialect_counts(nursery: trio.Nursery) -> None:
     claude = Bench(stub, Wiring(nursery, stub.serve).dial).provider("anthropic")
     tenant = awake(Tenant(key="sk-of-the-tenant"))
 
-    assert (await counts(claude=claude).count(tenant, CALLER, asked("sonnet"))).tokens == 2
+    found = await counts(claude=claude).count(tenant, CALLER, asked("sonnet"))
 
+    assert found.tokens == 2
+    assert found.waited > 0
     request = stub.requests[0]
     assert request.path.endswith("/v1/messages/count_tokens")
     assert request.headers["x-api-key"] == "sk-of-the-tenant"
@@ -200,7 +220,10 @@ async def test_a_provider_that_cannot_count_is_no_failure(
 ) -> None:
     claude = answering(nursery, status, body)
 
-    assert (await counts(claude=claude).count(awake(Tenant()), CALLER, asked("sonnet"))).tokens is None
+    found = await counts(claude=claude).count(awake(Tenant()), CALLER, asked("sonnet"))
+
+    assert found.tokens is None
+    assert found.waited > 0
 
 
 @pytest.mark.parametrize(
@@ -213,8 +236,12 @@ async def test_a_fault_of_the_request_is_told(
     body = b'{"type":"error","error":{"type":"invalid_request_error","message":"%s"}}' % message
     claude = answering(nursery, 400, body)
 
-    with pytest.raises(failure):
+    with pytest.raises(failure) as failed:
         await counts(claude=claude).count(awake(Tenant()), CALLER, asked("sonnet"))
+
+    assert isinstance(failed.value, ProviderFailure)
+    assert failed.value.trail is not None
+    assert failed.value.trail.waited > 0
 
 
 async def test_a_model_there_is_not_and_one_not_allowed_are_refused() -> None:

@@ -134,6 +134,20 @@ def read_compact_threshold(raw: object) -> int | None:
     return threshold
 
 
+def read_prewarm(raw: object) -> bool:
+    """Whether ``prompt_cache_options`` want the prompt to be read and nothing to be said."""
+    at = "prompt_cache_options"
+    wishes = {} if raw is None else mapping(raw, at)
+    if wishes.get("comparison_response_id") is not None:
+        raise InvalidRequest.at(
+            f"{at}.comparison_response_id",
+            "no provider knows the responses of this gateway",
+            "leave it out",
+        )
+    prewarm = wishes.get("prewarm")
+    return prewarm is not None and flag(prewarm, f"{at}.prewarm")
+
+
 def read_conversation(raw: object) -> str | None:
     """Its id."""
     at = "conversation"

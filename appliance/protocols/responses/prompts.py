@@ -97,6 +97,7 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
         others={
             **others,
             **_other_tools(tools, at.get("tools")),
+            **_prewarm(at),
             **unknown((at.get("text") or {}).get("format") or {}, "text.format", _FORMAT),
             **{name: at.get(name) for name in PASSED_ON if at.get(name) is not None},
         },
@@ -106,6 +107,12 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
 
 def _flag(at: Members, name: str) -> bool | None:
     return None if at.get(name) is None else at.flag(name, default=True)
+
+
+def _prewarm(at: Members) -> dict[str, Any]:
+    """No hint: who has no word for it would answer, and bill that."""
+    wanted = options.read_prewarm(at.get("prompt_cache_options"))
+    return {"prompt_cache_options.prewarm": True} if wanted else {}
 
 
 def _choice(at: Members, tools: Sequence[Mapping[str, Any]]) -> ToolChoice | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from appliance.model.errors import InvalidRequest
+from appliance.model.errors import Fault, InvalidRequest
 from appliance.protocols.json_body import parse_object
 from appliance.protocols.prompt_links import linked_size
 from appliance.protocols.request_members import encoded
@@ -121,6 +121,7 @@ class ResponsesRequest:
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prewarm: bool = False  # of prompt_cache_options: nothing is to be said
     user: str | None = None
     prompt_bytes: int = 0
 
@@ -166,7 +167,12 @@ class ResponsesRequest:
     def of_compaction(cls, members: Mapping[str, bytes]) -> "ResponsesRequest":
         """Read the body of ``/responses/compact``."""
         _refuse_unknown(members, _OF_COMPACTION)
-        return _read(members)
+        request = _read(members)
+        if request.prewarm:
+            raise InvalidRequest.at(
+                "prompt_cache_options.prewarm", "leaves no summary to be written", "leave it out"
+            )
+        return request
 
     @property
     def has_hosted_tools(self) -> bool:
@@ -225,7 +231,12 @@ def _unresolved(number: int, item: Item) -> InvalidRequest:
 def _refuse_unknown(members: Mapping[str, bytes], known: frozenset[str]) -> None:
     for name in members:
         if name not in known:
-            raise InvalidRequest.at(name[:80], "is not a parameter of this request", "leave it out")
+            raise InvalidRequest.at(
+                name[:80],
+                "is not a parameter of this request",
+                "leave it out",
+                fault=Fault.UNSUPPORTED,
+            )
 
 
 def _read(members: Mapping[str, bytes], *, needs_model: bool = True) -> ResponsesRequest:
@@ -268,6 +279,7 @@ def _read(members: Mapping[str, bytes], *, needs_model: bool = True) -> Response
         service_tier=at.word("service_tier", _TIERS),
         safety_identifier=at.text("safety_identifier", longest=_LONGEST_ID),
         prompt_cache_key=at.text("prompt_cache_key", longest=_LONGEST_ID),
+        prewarm=options.read_prewarm(at.get("prompt_cache_options")),
         user=at.text("user", longest=_LONGEST_ID),
         prompt_bytes=prompt_size(members),
     )

@@ -94,8 +94,9 @@ class ModelAnswer:
         caller = self._caller
         if request.has_hosted_tools:
             self._require_open_tools()
-        if request.may_have_hosted_tools:
-            # What they find is of today, and what they do is done once.
+        if request.may_have_hosted_tools or request.prewarm:
+            # What they find is of today, and what they do is done once. An answer without
+            # words is for nobody who wants some.
             caller = replace(caller, cache=CacheWish.BYPASS)
         body = await upstream_body(request, context)
         # As it came it has no ids, which cost nothing and are half of a short message.

@@ -196,7 +196,7 @@ class Rounds:
             except ProviderFailure as failure:
                 # What tools have done would be lost, so a provider gets another chance; not
                 # once it has begun to speak.
-                if self._record.text or not patience or not failure.retryable:
+                if self._record.text or not patience or not failure.retryable or failure.lasts:
                     raise
                 log.info("a provider is asked again", extra={"reason": failure.code})
                 await trio.sleep(patience.pop(0))

@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from appliance.protocols.messages_request import MessagesRequest
-from appliance.services.token_counts import TokenCounts
+from appliance.services.token_counts import ProviderCount, TokenCounts
 from appliance.transports.anthropic_api.entrance import enter
 from appliance.transports.anthropic_api.messages import call_of
 from appliance.transports.bodies import off_the_loop
@@ -34,13 +34,15 @@ class CountHandler:
         request = await off_the_loop(body, parse)
         runtime = await exchange.wake()
         runtime.meter.count_request()
-        counted = None
+        counted = ProviderCount(None)
         # What an agent adds to a prompt is known when it takes its turn.
         if agent_of(request.model) is None:
             work = partial(self.counts.count, runtime, entered.caller, call_of(request, entered))
             counted = await exchange.perform(work)
-        tokens = request.estimated_tokens if counted is None else counted
+        is_estimated = counted.tokens is None
+        tokens = request.estimated_tokens if counted.tokens is None else counted.tokens
         await exchange.answer.whole(
             msgspec.json.encode({"input_tokens": tokens}),
-            headers=_ESTIMATED if counted is None else (),
+            headers=_ESTIMATED if is_estimated else (),
+            waited=counted.waited,
         )

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from appliance.model.errors import ApplianceError, Kind
+from appliance.model.errors import ApplianceError, Fault, FieldError, Kind
+from appliance.model.prompts import CANNOT
 from appliance.providers.errors import UpstreamRefused
 from appliance.transports.problems import find_expected, problem_of, status_of
 from appliance.transports.raw.failures import Failure, Header
@@ -33,6 +34,11 @@ _CODES: Mapping[str, str] = {
     "rate-limit-exceeded": "rate_limit_exceeded",
     "insufficient-quota": "insufficient_quota",
     "context-length-exceeded": "context_length_exceeded",
+}
+# What "invalid_value" is where it is known better.
+_FAULTS: Mapping[Fault, str] = {
+    Fault.MISSING: "missing_required_parameter",
+    Fault.UNSUPPORTED: "unsupported_parameter",
 }
 
 
@@ -73,7 +79,20 @@ def _members(error: ApplianceError) -> dict[str, str | None]:
     code = _CODES.get(error.code, error.code.replace("-", "_"))
     if code == "insufficient_quota":
         kind = "insufficient_quota"
-    param = error.fields[0].field or None if error.fields else None
+    param = None
+    if error.fields:
+        first = error.fields[0]
+        param = first.field or None
+        if code == "invalid_value":
+            code = _FAULTS.get(_fault(first), code)
+    if isinstance(error, UpstreamRefused):
+        # Programs that know a provider act on what it says.
+        code = error.upstream_code or code
+        param = error.param or None
     if error.code == "model-unknown":
         param = "model"
     return {"message": error.detail, "type": kind, "param": param, "code": code}
+
+
+def _fault(error: FieldError) -> Fault:
+    return Fault.UNSUPPORTED if error.reason.endswith(CANNOT) else error.fault

@@ -5,26 +5,37 @@ is answered in Anthropic's shape, page by page, everybody else in OpenAI's.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from appliance.model.errors import InvalidRequest, ModelUnknown
+from appliance.model.agent_names import agent_of, names_of
+from appliance.model.callers import Caller
+from appliance.model.errors import InvalidRequest, ModelForbidden, ModelUnknown
 from appliance.model.tokens import Scope
+from appliance.protocols.chat_request import LONGEST_MODEL
+from appliance.protocols.messages_request import read_version
 from appliance.services.embeddings import embedding_entries
-from appliance.services.routing import CatalogueEntry
+from appliance.services.routing import CatalogueEntry, Route
 from appliance.tenants.runtime import TenantRuntime
+from appliance.transports.anthropic_api.entrance import VERSION_HEADER
 from appliance.transports.raw.exchange import Exchange, RawRoute
 
 PATH = "/v1/models"
 
-_ANTHROPIC = b"anthropic-version"
+_ANTHROPIC = VERSION_HEADER.encode()
 _PAGE = 20
 _LONGEST_PAGE = 1000
 _MOST_QUERIES = 20
+
+
+class Names(Protocol):
+    def require(self, tenant: TenantRuntime, caller: Caller, model: str, /) -> Route:
+        """Where ``model`` leads; raise :exc:`ModelUnknown` or :exc:`ModelForbidden`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +43,40 @@ class Offered:
     """What a caller may name as a model: the one place that decides it."""
 
     list_models: Callable[[TenantRuntime], Awaitable[Sequence[CatalogueEntry]]]
+    names: Names
 
-    async def to(self, exchange: Exchange) -> Sequence[CatalogueEntry]:
-        """Let the caller in and list the models, each once, those for embeddings last."""
-        exchange.require_method("GET", "HEAD")
-        caller = exchange.admit(Scope.CHAT, Scope.READ)
+    async def all(self, exchange: Exchange, caller: Caller) -> Sequence[CatalogueEntry]:
+        """The models for a caller that was let in, each once, those for embeddings last."""
         runtime = await exchange.wake()
         offered: dict[str, CatalogueEntry] = {}
         for entry in (*await self.list_models(runtime), *embedding_entries(runtime.config)):
             if caller.may_ask(entry.id, entry.leads_to):
                 offered.setdefault(entry.id, entry)
         return list(offered.values())
+
+    async def one(self, exchange: Exchange, caller: Caller, name: str) -> CatalogueEntry:
+        """Whatever may be asked for, listed or not; raise :exc:`ModelUnknown` for the rest."""
+        listed = {entry.id: entry for entry in await self.all(exchange, caller)}
+        found = listed.get(name)
+        if found is not None:
+            return found
+        agent = agent_of(name)
+        if agent is not None:
+            for each in names_of(agent):
+                if each in listed:
+                    return replace(listed[each], id=name)
+        elif name.isprintable() and len(name) <= LONGEST_MODEL:
+            runtime = await exchange.wake()
+            # One that is not for this caller is as one there is not.
+            with suppress(ModelUnknown, ModelForbidden):
+                target = self.names.require(runtime, caller, name).targets[0]
+                return CatalogueEntry(name, target.provider)
+        raise ModelUnknown(f"there is no model {name[:200]!r}; GET {PATH} lists those there are")
+
+
+def _let_in(exchange: Exchange) -> Caller:
+    exchange.require_method("GET", "HEAD")
+    return exchange.admit(Scope.CHAT, Scope.READ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +87,12 @@ class ModelsHandler:
     since: datetime  # when this gateway began to offer them
 
     async def __call__(self, exchange: Exchange) -> None:
-        entries = await self.offered.to(exchange)
+        caller = _let_in(exchange)
         wanted = _wanted(exchange.path)
         if wanted:
-            shown: object = self._model(_find(entries, wanted))
+            shown: object = self._model(await self.offered.one(exchange, caller, wanted))
         else:
+            entries = await self.offered.all(exchange, caller)
             shown = {"object": "list", "data": [self._model(entry) for entry in entries]}
         await exchange.answer.whole(msgspec.json.encode(shown))
 
@@ -77,12 +112,15 @@ class AnthropicModelsHandler:
         request_id = exchange.answer.request_id.encode()
         exchange.more_headers = lambda: ((b"request-id", request_id),)
         exchange.presented = exchange.presented.with_api_key()
-        entries = await self.offered.to(exchange)
+        caller = _let_in(exchange)
+        version = exchange.header(_ANTHROPIC)
+        read_version(None if version is None else version.decode("latin-1").strip())
         wanted = _wanted(exchange.path)
         if wanted:
-            shown: object = self._model(_find(entries, wanted))
+            shown: object = self._model(await self.offered.one(exchange, caller, wanted))
         else:
-            page, has_more = _Paging.of(exchange.scope).cut(entries)
+            paging = _Paging.of(exchange.scope)
+            page, has_more = paging.cut(await self.offered.all(exchange, caller))
             shown = {
                 "data": [self._model(entry) for entry in page],
                 "has_more": has_more,
@@ -157,10 +195,3 @@ def _position(entries: Sequence[CatalogueEntry], name: str, field: str) -> int:
 def _wanted(path: str) -> str:
     # A slash in an id arrives encoded or not, depending on the client.
     return unquote(path.removeprefix(PATH).removeprefix("/"))
-
-
-def _find(entries: Sequence[CatalogueEntry], name: str) -> CatalogueEntry:
-    for entry in entries:
-        if entry.id == name:
-            return entry
-    raise ModelUnknown(f"there is no model {name[:200]!r}; GET {PATH} lists those there are")

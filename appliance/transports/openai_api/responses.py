@@ -24,7 +24,7 @@ from appliance.transports.bodies import ClientGone, off_the_loop
 from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.problems import find_expected
 from appliance.transports.raw.agents import AGENT_HEADER, SESSION_HEADER, agent_of
-from appliance.transports.raw.call_headers import advised
+from appliance.transports.raw.call_headers import advised, settled_headers
 from appliance.transports.raw.exchange import Exchange
 from appliance.transports.raw.failures import Failure
 
@@ -93,7 +93,9 @@ class CompactHandler:
         runtime = await exchange.wake()
         agent = asked_of(exchange, request).agent
         work = partial(self.compaction.compact, runtime, caller, request, agent=agent)
-        await exchange.answer.whole(await exchange.perform(work))
+        made = await exchange.perform(work)
+        headers = settled_headers(made.call)
+        await exchange.answer.whole(made.body, headers=headers, waited=made.call.waited)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,9 @@ class InputTokensHandler:
         counted = await exchange.perform(count)
         told = {"object": "response.input_tokens", "input_tokens": counted.tokens}
         await exchange.answer.whole(
-            msgspec.json.encode(told), headers=ESTIMATED if counted.is_estimated else ()
+            msgspec.json.encode(told),
+            headers=ESTIMATED if counted.is_estimated else (),
+            waited=counted.waited,
         )
 
 

@@ -38,8 +38,10 @@ from appliance.transports.bodies import off_the_loop
 from appliance.transports.callers import ACCEPTED_AT, Presented, read_headers
 from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.openai_api.responses import PATH, agent_named, failure_in, session_named
+from appliance.transports.raw.call_headers import advised
 from appliance.transports.raw.door import Noted
 from appliance.transports.raw.failures import Failure
+from appliance.transports.raw.wishes import with_wishes
 from appliance.transports.websocket.socket import (
     BinaryRefused,
     Receive,
@@ -124,10 +126,10 @@ class ResponsesSocket:
             presented = read_headers(scope["headers"])
             error = self._throttled(error, scope, presented)
             self._door.count_refusal(error)
-            failure = failure_of(error, presented.request_id)
+            failure = advised(failure_of(error, presented.request_id), error)
             noted = _Noted(presented.request_id, failure.status, len(failure.body))
             self._door.note(asked, None, noted, route=PATH)
-            await _refuse(send, failure)
+            await _refuse(send, failure, presented.request_id)
             return
         self._door.note(asked, caller, _Noted(caller.request_id, _SWITCHED), route=PATH)
         tenant = caller.require_tenant()
@@ -155,7 +157,7 @@ class ResponsesSocket:
         upgrade = self._door.admit_upgrade(scope, path=PATH)
         if upgrade.caller is None:
             raise TokenRejected
-        caller = upgrade.caller
+        caller = with_wishes(upgrade.caller, scope["headers"])
         caller.require(Scope.CHAT)
         tenant = caller.require_tenant()
         if self._closing:
@@ -385,12 +387,13 @@ class _FrameSink:
         await self._session.send(self._run)
 
 
-async def _refuse(send: Send, failure: Failure) -> None:
+async def _refuse(send: Send, failure: Failure, request_id: str) -> None:
     """Answer the upgrade with an error instead of a WebSocket."""
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(failure.body)).encode()),
         (b"connection", b"close"),
+        (b"x-request-id", request_id.encode()),
         *failure.headers,
     ]
     start = {"status": failure.status, "headers": headers}

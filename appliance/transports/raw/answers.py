@@ -130,7 +130,7 @@ class Answer:
             await self._write(failure.stream, more=False)
             return
         headers = ((b"content-type", b"application/json"), _length(failure.body), *failure.headers)
-        await self._start(failure.status, headers, waited=0.0)
+        await self._start(failure.status, headers, waited=failure.waited)
         await self._write(failure.body, more=False)
 
     async def wait_left(self) -> None:

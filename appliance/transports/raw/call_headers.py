@@ -64,11 +64,14 @@ def advised(failure: Failure, error: BaseException) -> Failure:
         headers[b"x-openclaw-attempts"] = b"%d" % trail.attempts
         name, value = _failover(trail)
         headers[name] = value
-    return replace(failure, headers=tuple(headers.items()))
+    waited = 0.0 if trail is None else trail.waited
+    return replace(failure, headers=tuple(headers.items()), waited=waited)
 
 
 def _is_worth_it(error: ApplianceError) -> bool | None:
     """Whether the same request may succeed soon; None leaves it to the client's own rules."""
+    if isinstance(error, ProviderFailure) and error.lasts:
+        return False
     match error.kind:
         case Kind.CONFLICT:
             return False  # clients take any 409 for a lock that somebody holds

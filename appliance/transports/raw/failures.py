@@ -8,12 +8,16 @@ Header = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """``stream`` says it where the answer had begun as a stream: whole events, to its end."""
+    """``stream`` says it where the answer had begun as a stream: whole events, to its end.
+
+    ``waited`` are the seconds of it that were a provider's.
+    """
 
     status: int
     body: bytes
     headers: tuple[Header, ...]
     stream: bytes = b""
+    waited: float = 0.0
 
 
 # How one API describes a failure; the request's id is the second argument.

@@ -335,6 +335,7 @@ def test_whatever_an_item_holds_is_translated_or_refused(value: Any, kind: str) 
             {"input": [{"type": "custom_tool_call", "call_id": "c", "name": "f", "input": ""}]},
             "input[0].type",
         ),
+        ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
     ],
 )
 def test_what_only_this_api_has_is_refused_by_name(

@@ -128,6 +128,12 @@ def test_null_is_as_good_as_missing() -> None:
         ({"user": 7}, "user"),
         ({"safety_identifier": []}, "safety_identifier"),
         ({"prompt_cache_key": "k" * 513}, "prompt_cache_key"),
+        ({"prompt_cache_options": "all"}, "prompt_cache_options"),
+        ({"prompt_cache_options": {"prewarm": 1}}, "prompt_cache_options.prewarm"),
+        (
+            {"prompt_cache_options": {"comparison_response_id": "resp_1"}},
+            "prompt_cache_options.comparison_response_id",
+        ),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_its_name(
@@ -179,6 +185,18 @@ def test_counting_needs_no_model_and_compacting_takes_little_else() -> None:
     with pytest.raises(InvalidRequest) as caught:
         ResponsesRequest.of_compaction({"input": b'"hi"'})
     assert field_of(caught.value) == "model"
+    warm = {"prompt_cache_options": b'{"prewarm":true}'}
+    with pytest.raises(InvalidRequest) as caught:
+        ResponsesRequest.of_compaction({**members, **warm})
+    assert field_of(caught.value) == "prompt_cache_options.prewarm"
+
+
+def test_a_prompt_that_is_only_to_be_read_goes_on_as_it_came() -> None:
+    request = parse(prompt_cache_options={"prewarm": True, "mode": "explicit"})
+
+    assert request.prewarm
+    assert request.upstream()["prompt_cache_options"] == b'{"prewarm":true,"mode":"explicit"}'
+    assert not parse(prompt_cache_options={"prewarm": False}).prewarm
 
 
 def test_upstream_gets_the_context_and_nothing_that_is_ours_to_do() -> None:

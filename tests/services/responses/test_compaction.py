@@ -187,7 +187,9 @@ def test_items_read_out(item: dict[str, Any], text: str) -> None:
 
 
 class _Counting(TokenCounts):
-    async def count(self, tenant: AwakeTenant, caller: Caller, request: CallRequest) -> ProviderCount:
+    async def count(
+        self, tenant: AwakeTenant, caller: Caller, request: CallRequest
+    ) -> ProviderCount:
         await trio.lowlevel.checkpoint()
         return ProviderCount(7)
 

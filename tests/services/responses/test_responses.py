@@ -616,6 +616,15 @@ async def test_what_they_find_is_not_kept_for_the_next_who_asks(tmp_path: Path) 
         assert len(house.stub.calls) == 3
 
 
+async def test_a_prompt_that_is_only_read_is_not_kept_as_the_answer_to_it(house: House) -> None:
+    allow_tools(house, "  response_cache: {enabled: true}\n")
+
+    for options in ({"prewarm": True}, {"prewarm": True}, {}, {}):
+        await house.answer("hi", prompt_cache_options=options)
+
+    assert len(house.stub.calls) == 3
+
+
 async def test_where_answers_are_looked_through_there_are_none(tmp_path: Path) -> None:
     async with open_house(tmp_path, Searching()) as house:
         allow_tools(house, "guardrails: [{name: no, deny: [swordfish], action: block}]\n")

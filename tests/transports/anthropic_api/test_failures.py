@@ -24,7 +24,13 @@ from appliance.model.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from appliance.providers.errors import ContextExceeded, UpstreamRateLimited, UpstreamRefused
+from appliance.providers.errors import (
+    AccountSpent,
+    ContextExceeded,
+    KeyRefused,
+    UpstreamRateLimited,
+    UpstreamRefused,
+)
 from appliance.transports.anthropic_api.failures import failure_of
 from appliance.transports.problems import MalformedBody, SlowBody
 from appliance.transports.raw.failures import Failure
@@ -61,6 +67,8 @@ def refused(status: int) -> UpstreamRefused:
         (QuotaExceeded("x"), 429, "rate_limit_error"),
         (UpstreamRateLimited("x"), 429, "rate_limit_error"),
         (UpstreamFailed("x"), 502, "api_error"),
+        (KeyRefused("x"), 502, "api_error"),
+        (AccountSpent("x"), 502, "api_error"),
         (DiskFull("x"), 503, "api_error"),
         (ShuttingDown("x"), 503, "api_error"),
         (UpstreamTimeout("x"), 504, "timeout_error"),

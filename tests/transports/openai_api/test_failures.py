@@ -8,6 +8,7 @@ import pytest
 from appliance.model.errors import (
     ApplianceError,
     DiskFull,
+    Fault,
     FieldError,
     Forbidden,
     InvalidRequest,
@@ -27,7 +28,14 @@ from appliance.model.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from appliance.providers.errors import ContextExceeded, UpstreamRateLimited, UpstreamRefused
+from appliance.model.prompts import CANNOT
+from appliance.providers.errors import (
+    AccountSpent,
+    ContextExceeded,
+    KeyRefused,
+    UpstreamRateLimited,
+    UpstreamRefused,
+)
 from appliance.tenants.jobs import Revoked
 from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.problems import MalformedBody, SlowBody
@@ -41,8 +49,8 @@ def error_in(failure: Failure) -> dict[str, Any]:
     return body["error"]
 
 
-def refused(status: int) -> UpstreamRefused:
-    return UpstreamRefused("x", status=status, upstream_code="", param="")
+def refused(status: int, *, code: str = "", param: str = "") -> UpstreamRefused:
+    return UpstreamRefused("x", status=status, upstream_code=code, param=param)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +82,9 @@ def refused(status: int) -> UpstreamRefused:
         (refused(400), 400, "invalid_request_error", "upstream_refused"),
         (refused(422), 422, "invalid_request_error", "upstream_refused"),
         (refused(404), 404, "invalid_request_error", "upstream_refused"),
+        (refused(404, code="model_not_found"), 404, "invalid_request_error", "model_not_found"),
+        (KeyRefused("x"), 502, "server_error", "upstream_failed"),
+        (AccountSpent("x"), 502, "server_error", "upstream_failed"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, ApplianceError) else "",
 )
@@ -92,6 +103,30 @@ def test_the_first_field_at_fault_is_the_param() -> None:
     fields = [FieldError("temperature", "too hot"), FieldError("n", "too many")]
 
     assert error_in(failure_of(InvalidRequest("x", fields=fields), ""))["param"] == ("temperature")
+
+
+def test_a_provider_that_names_a_parameter_is_quoted() -> None:
+    error = refused(400, code="unsupported_parameter", param="max_tokens")
+
+    said = error_in(failure_of(error, ""))
+
+    assert (said["param"], said["code"]) == ("max_tokens", "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidRequest.at("model", "is missing"), "missing_required_parameter"),
+        (InvalidRequest.at("messages", "is missing", "send some"), "missing_required_parameter"),
+        (InvalidRequest.at("n", CANNOT, "leave it out"), "unsupported_parameter"),
+        (InvalidRequest.at("input[0].type", f"a {CANNOT}"), "unsupported_parameter"),
+        (InvalidRequest.at("foo", "x", fault=Fault.UNSUPPORTED), "unsupported_parameter"),
+        (InvalidRequest.at("n", "must be 1 to 3"), "invalid_value"),
+        (MalformedBody("x", fields=[FieldError("", "is missing")]), "invalid_json"),
+    ],
+)
+def test_what_is_wrong_with_a_field_has_a_code(error: InvalidRequest, code: str) -> None:
+    assert error_in(failure_of(error, ""))["code"] == code
 
 
 def test_a_fault_of_the_whole_body_has_no_param() -> None:

@@ -15,9 +15,15 @@ from msgspec import structs
 from appliance.config.loading import parse_config
 from appliance.config.schema import GatewayConfig
 from appliance.model.callers import ActorKind, Caller
-from appliance.model.errors import ApplianceError, TenantDisabled, TokenRejected
+from appliance.model.errors import (
+    ApplianceError,
+    ModelForbidden,
+    ModelUnknown,
+    TenantDisabled,
+    TokenRejected,
+)
 from appliance.model.tokens import Scope
-from appliance.services.routing import CatalogueEntry
+from appliance.services.routing import CatalogueEntry, Route, Target
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.callers import ACCEPTED_AT, Presented
 from appliance.transports.openai_api.failures import failure_of
@@ -97,6 +103,16 @@ async def list_models(runtime: TenantRuntime) -> Sequence[CatalogueEntry]:
     return ENTRIES
 
 
+class FakeNames:
+    def require(self, tenant: TenantRuntime, caller: Caller, model: str, /) -> Route:
+        target = Target.parse(model)
+        if target is None or target.provider not in {"stub", "dear"}:
+            raise ModelUnknown("nowhere")
+        if target.provider == "dear":
+            raise ModelForbidden("not for you")
+        return Route(model, (target,))
+
+
 def tenant(*scopes: Scope) -> Caller:
     return Caller(ActorKind.TENANT, "tok_1", "acme", frozenset(scopes))
 
@@ -115,7 +131,7 @@ async def ask(
     *,
     method: str = "GET",
     query: str = "",
-    anthropic: bool = False,
+    anthropic: bool | str = False,
     caller: Caller | ApplianceError | None = None,
     failure: Exception | None = None,
     config: GatewayConfig | None = None,
@@ -128,16 +144,17 @@ async def ask(
         await trio.lowlevel.checkpoint()
         messages.append(message)
 
-    offered = Offered(list_models)
+    offered = Offered(list_models, FakeNames())
     route = partial(RawRoute, door=door, tenants=tenants, form=failure_of, label=PATH)
     endpoint = ByVersionHeader(
         route(ModelsHandler(offered, SINCE)), route(AnthropicModelsHandler(offered, SINCE))
     )
+    version = "2023-06-01" if anthropic is True else str(anthropic)
     scope = {
         "method": method,
         "path": path,
         "query_string": query.encode(),
-        "headers": [(b"anthropic-version", b"2023-06-01")] if anthropic else [],
+        "headers": [(b"anthropic-version", version.encode())] if anthropic else [],
         ACCEPTED_AT: perf_counter(),
     }
     await endpoint(scope, trio.sleep_forever, send)
@@ -177,6 +194,46 @@ async def test_one_model_is_found_however_its_slash_is_written(written: str, nam
     answer = await ask(f"/v1/models/{written}")
 
     assert answer.body["id"] == name
+
+
+@pytest.mark.parametrize("anthropic", [False, True])
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("openclaw:main", "openclaw"),
+        ("openclaw/main", "openclaw"),
+        ("openclaw/default", "openclaw"),
+        ("stub/not-listed", "stub"),
+    ],
+)
+async def test_what_may_be_asked_for_is_found_though_it_is_not_listed(
+    name: str, owner: str, *, anthropic: bool
+) -> None:
+    answer = await ask(f"/v1/models/{name}", anthropic=anthropic)
+
+    assert answer.body["id"] == name
+    assert anthropic or answer.body["owned_by"] == owner
+
+
+@pytest.mark.parametrize("name", ["openclaw:nobody", "dear/model", "stub/" + "x" * 300, "stub/%00"])
+async def test_what_may_not_be_asked_for_is_not_found(name: str) -> None:
+    assert (await ask(f"/v1/models/{name}")).status == 404
+
+
+@pytest.mark.parametrize("name", ["openclaw", "openclaw:main"])
+async def test_an_agent_whose_model_a_token_is_not_for_is_not_found(name: str) -> None:
+    caller = replace(tenant(Scope.CHAT), models=("stub/*",))
+
+    assert (await ask(f"/v1/models/{name}", caller=caller)).status == 404
+
+
+async def test_a_version_there_is_not_is_refused_after_who_asks_is_known() -> None:
+    unknown = await ask(anthropic="2020-01-01")
+    stranger = await ask(anthropic="2020-01-01", caller=TokenRejected())
+
+    assert (unknown.status, unknown.body["error"]["param"]) == (400, "anthropic-version")
+    assert (await ask(anthropic="2026-10-21")).status == 200
+    assert stranger.status == 401
 
 
 @pytest.mark.parametrize("name", ["nobody", "stub", "stub/", "STUB/mock", "x" * 10_000, "%ff"])

@@ -1,5 +1,7 @@
 """The answer of a raw route: one writer at a time, and a quiet stream is kept alive."""
 
+from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -197,3 +199,16 @@ async def test_a_reader_that_stops_reading_counts_as_gone(
 
     assert SEND_TIMEOUT <= trio.current_time() <= SEND_TIMEOUT + KEEP_ALIVE
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_the_time_of_a_provider_is_not_the_gateways(client: Client, *, fails: bool) -> None:
+    answer = answer_to(client, streams=False)  # it is as if accepted when the machine was started
+    waited = perf_counter() + 60
+
+    if fails:
+        await answer.fail(replace(failure_of(UpstreamFailed("no"), "req_1"), waited=waited))
+    else:
+        await answer.whole(b"{}", waited=waited)
+
+    assert client.header(b"x-openclaw-overhead-ms") == b"0.00"

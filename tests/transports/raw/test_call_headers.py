@@ -13,9 +13,10 @@ from appliance.model.errors import (
     RateLimited,
     TenantDisabled,
     Unavailable,
+    UpstreamFailed,
     UpstreamUnavailable,
 )
-from appliance.providers.errors import UpstreamRateLimited
+from appliance.providers.errors import AccountSpent, KeyRefused, UpstreamRateLimited
 from appliance.services.model_calls import OpenCall
 from appliance.services.routing import Target
 from appliance.transports.openai_api.failures import failure_of
@@ -69,6 +70,9 @@ def test_the_cost_is_told_where_it_is_known(cost: int | None, written: bytes | N
         (QuotaExceeded("used up", retry_after=30), b"false", b"30", b"30000"),
         (UpstreamRateLimited("busy"), b"true", b"1", None),
         (UpstreamUnavailable("down"), b"true", b"1", None),
+        (UpstreamFailed("500"), None, None, None),
+        (KeyRefused("401"), b"false", None, None),
+        (AccountSpent("402"), b"false", None, None),
         (Unavailable("starting", retry_after=2), b"true", b"2", b"2000"),
         (TenantDisabled("disabled"), b"false", None, None),
         (InvalidRequest("no"), None, None, None),
@@ -98,3 +102,11 @@ def test_what_nobody_foresaw_is_left_as_it_is() -> None:
     failure = failure_of(error, "req_1")
 
     assert advised(failure, error) is failure
+
+
+def test_how_long_providers_took_to_fail_is_known() -> None:
+    error = UpstreamFailed("no")
+    error.trail = Trail(1, waited=2.5)
+
+    assert advised(failure_of(error, "req_1"), error).waited == 2.5
+    assert advised(failure_of(UpstreamFailed("no"), "req_1"), UpstreamFailed("no")).waited == 0
