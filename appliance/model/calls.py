@@ -83,6 +83,25 @@ class Finished:
     stop: str | None = None  # which of the stop sequences it was, if the provider says
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Something about the answer that is no part of it, for whom has a word for it.
+
+    Guardrails leave it out where they look through answers; to a dialect without
+    a word for its kind it says nothing.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation(Aside):
+    """Where the text before it is from: a ``url_citation``, a ``file_citation``, …
+
+    ``value`` is as OpenAI's responses have it: the type and its members side by side.
+    """
+
+    value: Mapping[str, Any]
+
+
 Delta = (
     TextDelta
     | ReasoningDelta
@@ -90,6 +109,7 @@ Delta = (
     | RefusalDelta
     | LogprobsDelta
     | ToolCallDelta
+    | Aside
     | Finished
 )
 
@@ -117,6 +137,7 @@ class ModelCall:
     another dialect reads it into a ``Prompt`` and says it in its own words.
     ``model`` replaces the caller's name for the model by the provider's.
     ``headers`` are the caller's that mean something to a provider of its dialect.
+    ``prompt_bytes`` is the size that its tokens are estimated from, None if nobody has measured it.
     """
 
     model: str
@@ -127,3 +148,4 @@ class ModelCall:
     request_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     timeouts: Timeouts | None = None
+    prompt_bytes: int | None = None

@@ -6,17 +6,22 @@ middle of a piece, because what came before the trouble is still good: it hands
 that out and leaves the trouble in ``failure``.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from appliance.model.calls import Delta, Dialect
 from appliance.model.usage import TokenUsage
 
-_MOST = 2**53 - 1
+_MOST = 10**9  # of tokens, in one call; who claims more has not counted
+_BYTES_A_TOKEN = 4
 _LONGEST_MESSAGE = 2000
+# Of one answer; what is beyond is not worth its memory.
+LONGEST_ANNOTATION = 8 * 1024  # bytes
+MOST_ANNOTATIONS = 1_000
 
 
 class AnswerFailed(Exception):
@@ -89,6 +94,14 @@ class WholeAnswer(Protocol):
         """The same answer as a stream would have told it; the last is ``Finished``."""
 
 
+@runtime_checkable
+class RelayedAnswer(Protocol):
+    """A :class:`WholeAnswer` that callers of its dialect are handed as it came."""
+
+    def relayed(self, usage: TokenUsage | None) -> bytes:
+        """The answer, but for what no client could read; ``usage`` is told if it is estimated."""
+
+
 class AnswerReader(Protocol):
     """Reads one streamed answer."""
 
@@ -110,6 +123,52 @@ class AnswerReader(Protocol):
 
     def deltas(self, data: bytes) -> Sequence[Delta]:
         """Read on."""
+
+
+class RelayingReader(AnswerReader, Protocol):
+    """Reads an answer whose events are handed on to callers of its dialect."""
+
+    @property
+    def last_word(self) -> bytes:
+        """What a body that ends here has left unsaid; empty if its answer is not complete."""
+
+    def relay(self, data: bytes, *, include_usage: bool) -> bytes:
+        """Return what may be passed on now of the events that ``data`` completes."""
+
+    def ending(self, usage: TokenUsage | None, *, include_usage: bool) -> bytes:
+        """The events that a finished answer ends with, as far as they may be seen before the tail.
+
+        ``usage`` is what the call is taken to have used: told in place of the
+        provider's figures if it is estimated.
+        """
+
+
+def estimated(size: int) -> int:
+    """How many tokens so many bytes are, as fair as a guess can be."""
+    return -(-size // _BYTES_A_TOKEN)
+
+
+def believed(
+    told: TokenUsage | None, *, prompt_bytes: int | None, text_bytes: int
+) -> TokenUsage | None:
+    """What a call with a complete answer used: what the provider says, if that can be.
+
+    No prompt is read for nothing, and nothing is said for nothing: a figure that
+    is missing, or zero, is estimated from bytes. None where that takes a size
+    that nobody knows.
+    """
+    knows_prompt = told is not None and (told.prompt > 0 or prompt_bytes == 0)
+    knows_answer = told is not None and (told.completion > 0 or text_bytes == 0)
+    if knows_prompt and knows_answer:
+        return told
+    if prompt_bytes is None:
+        return None
+    usage = replace(told or TokenUsage(), estimated=True)
+    if not knows_prompt:
+        usage = replace(
+            usage, input=estimated(prompt_bytes), cache_read=0, cache_write=0, cache_write_hour=0
+        )
+    return usage if knows_answer else replace(usage, output=estimated(text_bytes), reasoning=0)
 
 
 def read_error(body: object) -> ErrorBody | None:
@@ -156,7 +215,14 @@ def read_error_text(text: bytes) -> ErrorBody:
 def decode_object(text: bytes) -> dict[str, Any]:
     """Decode a provider's JSON object; raise :exc:`MalformedAnswer` for anything else."""
     try:
-        value = msgspec.json.decode(text)
+        try:
+            value = msgspec.json.decode(text)
+        except ValueError:
+            if b"\\u" not in text:
+                raise
+            # Some cut an emoji in two, and each half is an escape that says nothing.
+            mended = json.dumps(json.loads(text), ensure_ascii=False)
+            value = msgspec.json.decode(mended.encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         raise MalformedAnswer("what it sent is not JSON") from None
     if not isinstance(value, dict):

@@ -1,14 +1,15 @@
 """Anthropic's Messages API as a provider answers it: an event stream, or one message.
 
 A caller of ours speaks this dialect too, so a stream is passed on as whole
-events and looked into only where something may stand that concerns us. New
-kinds of events, blocks and deltas may appear at any time: they are passed on,
-and skipped where the answer is read into deltas, as the API's versioning
-policy asks.
+events and looked into only where something may stand that concerns us: usage,
+without which the official clients crash, and why the answer ended, which is
+held back until the provider says that this was all. New kinds of events and
+deltas may appear at any time: they are passed on, and skipped where the answer
+is read into deltas, as the API's versioning policy asks.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +19,7 @@ from appliance.model.calls import (
     Delta,
     Finished,
     FinishReason,
-    ReasoningDelta,
-    ReasoningSeal,
     TextDelta,
-    ToolCallDelta,
 )
 from appliance.model.usage import TokenUsage
 from appliance.protocols import sse
@@ -32,17 +30,21 @@ from appliance.protocols.answers import (
     MalformedAnswer,
     count,
     decode_object,
+    estimated,
     read_error,
 )
+from appliance.protocols.anthropic_blocks import BlockReader
+from appliance.protocols.anthropic_writer import usage_object
 from appliance.protocols.openai_answers import text_bytes
 from appliance.protocols.text_frames import TextFrame, utf8_size
 
-_BYTES_A_TOKEN = 4
+_MOST_HELD = 4 * 1024 * 1024  # bytes
 _EVENT_LINE = re.compile(rb"(?:^|[\r\n])event:")
 _NAME = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _DELTA = b"content_block_delta"
-_KINDS = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
 _SAID = frozenset({"text", "thinking", "partial_json"})
+
+_NO_USAGE = {"input_tokens": 0, "output_tokens": 0}
 
 _REASONS = {
     "end_turn": FinishReason.STOP,
@@ -63,9 +65,12 @@ class StreamReader:
 
     __slots__ = (
         "_blocks",
+        "_endings",
         "_envelope",
         "_frame",
+        "_held_bytes",
         "_is_final",
+        "_prompt_bytes",
         "_reason",
         "_splitter",
         "_stop",
@@ -75,33 +80,45 @@ class StreamReader:
         "text_bytes",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, prompt_bytes: int | None = None) -> None:
+        """``prompt_bytes`` is the size of what was asked, for a provider that tells no usage."""
         self.finished = False
         self.text_bytes = 0
         self.failure: AnswerFailed | None = None
+        self._prompt_bytes = prompt_bytes
+        self._endings: list[tuple[bytes, dict[str, Any]]] = []  # message_delta, held back
+        self._held_bytes = 0
         self._splitter = sse.EventSplitter()
         self._told: dict[str, Any] = {}  # usage: later figures replace earlier ones
         self._is_final = False
         self._reason = FinishReason.STOP
         self._stop: str | None = None
-        self._blocks = _BlockReader()
+        self._blocks = BlockReader()
         self._envelope: int | None = None  # bytes
         self._frame = TextFrame("text")
 
     @property
     def usage(self) -> TokenUsage | None:
-        usage = read_usage(self._told)
+        if not self._told:
+            return None
+        usage = read_usage(_NO_USAGE | self._told)
         if usage is None or self._is_final:
             return usage
         # The figure at the start is a placeholder; who leaves early used more.
-        output = max(usage.output, self.text_bytes // _BYTES_A_TOKEN)
+        output = max(usage.output, estimated(self.text_bytes))
         return replace(usage, output=output, estimated=True)
+
+    @property
+    def last_word(self) -> bytes:
+        """Nothing: who speaks this dialect says so when an answer is complete."""
+        return b""
 
     def relay(self, data: bytes, *, include_usage: bool) -> bytes:
         """Return the whole events that ``data`` completes, as they came.
 
-        Withheld are ``message_stop`` and errors (see ``failure``). Usage stands
-        in the events themselves, whatever ``include_usage`` says.
+        Withheld are ``message_stop``, errors (see ``failure``) and what
+        :meth:`ending` returns. Usage stands in the events themselves, whatever
+        ``include_usage`` says.
         """
         if self.finished or self.failure is not None:
             return b""
@@ -121,6 +138,13 @@ class StreamReader:
             self._estimate(named)
             passed.append(named)
         return b"".join(passed)
+
+    def ending(self, usage: TokenUsage | None, *, include_usage: bool) -> bytes:
+        """The events of a finished answer that were held back.
+
+        ``usage`` is what the call is taken to have used.
+        """
+        return b"".join(self._ended(event, value, usage) for event, value in self._endings)
 
     def deltas(self, data: bytes) -> Sequence[Delta]:
         deltas: list[Delta] = []
@@ -169,14 +193,42 @@ class StreamReader:
         try:
             value = decode_object(payload)
             self._note(value)
+            kind = value.get("type")
+            if kind == "message_start":
+                return self._started(event, value)
+            named = _named(event, kind)
+            if kind == "message_delta":
+                self._hold(named, value)
+                return b""
         except AnswerFailed as exc:
             self.failure = exc
             return b""
-        kind = value.get("type")
-        if _EVENT_LINE.search(event) or not isinstance(kind, str) or not _NAME.fullmatch(kind):
+        return named
+
+    def _started(self, event: bytes, value: dict[str, Any]) -> bytes:
+        message = value.get("message")
+        usage = message.get("usage") if isinstance(message, dict) else {}
+        if not isinstance(message, dict) or _tells(usage, *_NO_USAGE):
+            return _named(event, "message_start")
+        told = _known(usage) if isinstance(usage, dict) else {}
+        guess = {"input_tokens": estimated(self._prompt_bytes or 0), "output_tokens": 0}
+        counts = {name: told[name] if _tells(told, name) else guess[name] for name in guess}
+        return _event({**value, "message": {**message, "usage": {**told, **counts}}})
+
+    def _hold(self, event: bytes, value: dict[str, Any]) -> None:
+        self._held_bytes += len(event)
+        if self._held_bytes > _MOST_HELD:
+            raise MalformedAnswer("it went on and on after the end of its answer")
+        self._endings.append((event, value))
+
+    def _ended(self, event: bytes, value: dict[str, Any], usage: TokenUsage | None) -> bytes:
+        told = value.get("usage")
+        if _tells(told, "output_tokens") and not (usage is not None and usage.estimated):
             return event
-        # The official clients drop an event without its name in front.
-        return b"event: " + kind.encode() + b"\n" + event
+        figures = {"output_tokens": estimated(self.text_bytes)}
+        if usage is not None:
+            figures = usage_object(usage)
+        return _event({**value, "usage": {**(told if isinstance(told, dict) else {}), **figures}})
 
     def _read(self, event: Mapping[str, Any]) -> Iterable[Delta]:
         # Most events by far, and patterns take their time.
@@ -213,74 +265,8 @@ class StreamReader:
             self._reason, self._stop = _ending(ending)
 
 
-class _BlockReader:
-    """Reads the blocks of a stream into deltas."""
-
-    __slots__ = ("_others", "_seals", "_tools")
-
-    def __init__(self) -> None:
-        self._others: set[int] = set()  # blocks of kinds that are skipped
-        # Block number → our number of the tool call, and whether arguments came.
-        self._tools: dict[int, tuple[int, bool]] = {}
-        self._seals: dict[int, str] = {}  # block number → signature so far
-
-    def begin(self, index: int, block: Mapping[str, Any]) -> Iterator[Delta]:
-        match block:
-            case {"type": "text", "text": str(text)} if text:
-                yield TextDelta(text)
-            case {"type": "thinking", "thinking": str(text)}:
-                if text:
-                    yield ReasoningDelta(text)
-                self._sign(index, block)
-            case {"type": "redacted_thinking", "data": str(data)} if data:
-                yield ReasoningSeal(hidden=data)
-            case {"type": "tool_use", "id": str(id_), "name": str(name)}:
-                number = len(self._tools)
-                given = block.get("input")
-                # Usually empty here, with the arguments to follow in pieces.
-                whole = msgspec.json.encode(given).decode() if given else ""
-                self._tools[index] = (number, bool(whole))
-                yield ToolCallDelta(number, id=id_, name=name, arguments=whole)
-            case {"type": str(kind)} if kind not in _KINDS:
-                self._others.add(index)
-
-    def go_on(self, index: int, delta: Mapping[str, Any]) -> Iterator[Delta]:
-        match delta:
-            case {"type": "text_delta", "text": str(text)}:
-                yield TextDelta(text)
-            case {"type": "thinking_delta", "thinking": str(text)}:
-                yield ReasoningDelta(text)
-            case {"type": "signature_delta"}:
-                self._sign(index, delta)
-            case {"type": "input_json_delta", "partial_json": str(text)}:
-                yield from self._arguments(index, text)
-
-    def end(self, index: int) -> Iterator[Delta]:
-        if signature := self._seals.pop(index, ""):
-            yield ReasoningSeal(signature=signature)
-        number, has_arguments = self._tools.get(index, (0, True))
-        if not has_arguments:
-            # A call without arguments has none to send; OpenAI's clients parse the text.
-            self._tools[index] = (number, True)
-            yield ToolCallDelta(number, arguments="{}")
-
-    def _sign(self, index: int, piece: Mapping[str, Any]) -> None:
-        if isinstance(signature := piece.get("signature"), str) and signature:
-            self._seals[index] = self._seals.get(index, "") + signature
-
-    def _arguments(self, index: int, text: str) -> Iterator[Delta]:
-        if index in self._others:
-            return  # of a tool that the provider itself runs
-        if index not in self._tools:
-            raise MalformedAnswer("it sent arguments for no tool call")
-        number, _ = self._tools[index]
-        if text:
-            self._tools[index] = (number, True)
-            yield ToolCallDelta(number, arguments=text)
-
-
 class MessageAnswer:
-    """An answer that came as one piece of JSON; implements ``answers.WholeAnswer``."""
+    """An answer that came as one piece of JSON; implements ``answers.RelayedAnswer``."""
 
     __slots__ = ("_value", "text", "usage")
 
@@ -295,9 +281,17 @@ class MessageAnswer:
         usage = self._value.get("usage")
         self.usage = read_usage(usage) if isinstance(usage, dict) else None
 
+    def relayed(self, usage: TokenUsage | None) -> bytes:
+        """The answer as it came, but for usage that is estimated."""
+        if usage is None or not usage.estimated:
+            return self.text
+        told = self._value.get("usage")
+        figures = {**(told if isinstance(told, dict) else {}), **usage_object(usage)}
+        return msgspec.json.encode({**self._value, "usage": figures})
+
     def deltas(self) -> list[Delta]:
         """The same answer as a stream would have told it."""
-        blocks = _BlockReader()
+        blocks = BlockReader()
         deltas: list[Delta] = []
         for index, block in enumerate(self._value["content"]):
             if isinstance(block, dict):
@@ -305,6 +299,23 @@ class MessageAnswer:
                 deltas += blocks.end(index)
         reason, stop = _ending(self._value)
         return [*deltas, Finished(reason, self.usage, stop)]
+
+
+def _named(event: bytes, kind: object) -> bytes:
+    """The official clients drop an event without its name in front."""
+    if _EVENT_LINE.search(event) or not isinstance(kind, str) or not _NAME.fullmatch(kind):
+        return event
+    return b"event: " + kind.encode() + b"\n" + event
+
+
+def _event(value: Mapping[str, Any]) -> bytes:
+    kind = str(value["type"]).encode()
+    return b"event: " + kind + b"\ndata: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def _tells(usage: object, *names: str) -> bool:
+    """Whether ``usage`` holds a count under each of ``names``."""
+    return isinstance(usage, dict) and all(count(usage.get(name)) is not None for name in names)
 
 
 def _may_concern_us(block: bytes) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from appliance.model.calls import (
+    Aside,
     Delta,
     Dialect,
     Finished,
@@ -23,17 +24,20 @@ from appliance.model.calls import (
 )
 from appliance.model.errors import UpstreamFailed
 from appliance.model.usage import TokenUsage
+from appliance.protocols.answers import estimated
 from appliance.protocols.block_order import BlockOrder
+from appliance.protocols.openai_answers import text_bytes
+from appliance.protocols.text_frames import utf8_size
 
 MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
-_BYTES_A_TOKEN = 4
 _REASONS: Mapping[FinishReason, str] = {
     FinishReason.STOP: "end_turn",
     FinishReason.LENGTH: "max_tokens",
     FinishReason.TOOL_CALLS: "tool_use",
     FinishReason.CONTENT_FILTER: "refusal",
 }
+_NO_OBJECT = "the model called a tool with arguments that are no JSON object"
 _START = (
     b'event: content_block_start\ndata: {"type":"content_block_start",'
     b'"index":%d,"content_block":%s}\n\n'
@@ -83,7 +87,11 @@ class MessagesWriter:
     def deltas(self, deltas: Sequence[Delta]) -> bytes:
         if len(deltas) == 1 and type(deltas[0]) is TextDelta and not self._order.is_waiting:
             # The hot path: nearly every piece of nearly every answer.
-            return self._blocks.said("text", deltas[0].text)
+            text = deltas[0].text
+            self._blocks.size += utf8_size(text)
+            return self._blocks.said("text", text)
+        if deltas and isinstance(deltas[-1], Finished):
+            self._blocks.is_cut_off = deltas[-1].reason is FinishReason.LENGTH
         return b"".join(map(self._blocks.event, self._order.order(deltas)))
 
     def end(self, usage: TokenUsage | None) -> bytes:
@@ -116,7 +124,7 @@ class MessagesWriter:
         return msgspec.json.encode(message | ending)
 
     def _estimate(self, size: int) -> TokenUsage:
-        return TokenUsage(input=self._prompt_tokens, output=-(-size // _BYTES_A_TOKEN))
+        return TokenUsage(input=self._prompt_tokens, output=estimated(size))
 
     def _message(
         self, model: str, usage: TokenUsage, content: Sequence[Mapping[str, Any]] = ()
@@ -136,19 +144,34 @@ class MessagesWriter:
 class _Blocks:
     """The blocks of one stream, of which one is open at most."""
 
-    __slots__ = ("_call", "_head", "_index", "_kind", "finished", "has_calls", "refused", "size")
+    __slots__ = (
+        "_arguments",
+        "_call",
+        "_head",
+        "_index",
+        "_kind",
+        "finished",
+        "has_calls",
+        "is_cut_off",
+        "refused",
+        "size",
+    )
 
     def __init__(self) -> None:
         self.finished: Finished | None = None
         self.refused = False
         self.has_calls = False
         self.size = 0  # bytes of what was said
+        self.is_cut_off = False  # by the answer's limit, as stop_reason says
+        self._arguments: list[str] = []  # of the latest call
         self._index = -1
         self._kind = ""  # of the open block
         self._head = b""  # what stands before the value in each of its deltas
         self._call = -1  # the number of the latest
 
     def event(self, delta: Delta) -> bytes:
+        """Raise :exc:`UpstreamFailed` for a call whose arguments are no JSON object."""
+        self.size += text_bytes(delta)
         match delta:
             case TextDelta(text):
                 return self.said("text", text)
@@ -161,7 +184,7 @@ class _Blocks:
                 return self.said("text", text)
             case ReasoningSeal():
                 return self._sealed(delta)
-            case LogprobsDelta():
+            case LogprobsDelta() | Aside():
                 return b""  # there is no word for them
             case Finished():
                 self.finished = delta
@@ -180,7 +203,19 @@ class _Blocks:
             self.has_calls = True
             call = {"type": "tool_use", "id": piece.id, "name": piece.name, "input": {}}
             start = self._start("tool_use", msgspec.json.encode(call))
-        return start + self._delta(piece.arguments) if piece.arguments else start
+        if not piece.arguments:
+            return start
+        self._note_arguments(piece.arguments)
+        return start + self._delta(piece.arguments)
+
+    def _note_arguments(self, text: str) -> None:
+        """What cannot become an object is not begun: the official clients read each piece."""
+        if not self._arguments:
+            if not (text := text.lstrip()):
+                return
+            if not text.startswith("{"):
+                raise UpstreamFailed(_NO_OBJECT)
+        self._arguments.append(text)
 
     def _sealed(self, seal: ReasoningSeal) -> bytes:
         events = b""
@@ -195,9 +230,7 @@ class _Blocks:
         return events
 
     def _delta(self, text: str) -> bytes:
-        value = msgspec.json.encode(text)
-        self.size += len(value)
-        return self._head + value + _AFTER_DELTA
+        return self._head + msgspec.json.encode(text) + _AFTER_DELTA
 
     def _start(self, kind: str, block: bytes) -> bytes:
         stop = self._stop()
@@ -211,6 +244,11 @@ class _Blocks:
         if not self._kind:
             return b""
         self._kind = ""
+        if self._arguments:
+            is_whole = self.is_cut_off or _object("".join(self._arguments)) is not None
+            if not is_whole:
+                raise UpstreamFailed(_NO_OBJECT)
+            self._arguments.clear()
         return _STOP % self._index
 
 
@@ -229,6 +267,7 @@ class _Content:
         self._call = -1
 
     def add(self, delta: Delta) -> None:
+        self.size += text_bytes(delta)
         match delta:
             case TextDelta(text):
                 self._say("text", text)
@@ -276,7 +315,6 @@ class _Content:
         self._pieces = {kind: pieces}
 
     def _append(self, kind: str, text: str) -> None:
-        self.size += len(text)
         self._pieces[kind].append(text)
 
     def _encoded(self, block: dict[str, Any], text: str) -> dict[str, Any]:
@@ -289,16 +327,22 @@ class _Content:
                 return {**block, "input": self._arguments(text)}
         return block
 
-    def _arguments(self, text: str) -> object:
-        try:
-            value = msgspec.json.decode(text) if text.strip() else {}
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
+    def _arguments(self, text: str) -> Mapping[str, Any]:
+        value = _object(text) if text.strip() else {}
+        if value is not None:
             return value
         if self.finished is not None and self.finished.reason is FinishReason.LENGTH:
             return {}  # the answer's limit cut them; stop_reason says so
-        raise UpstreamFailed("the model called a tool with arguments that are no JSON object")
+        raise UpstreamFailed(_NO_OBJECT)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object that ``text`` is; None if it is none."""
+    try:
+        value = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _ending(finished: Finished, *, calls: bool, refused: bool) -> dict[str, str | None]:

@@ -26,7 +26,8 @@ from appliance.protocols.answers import (
     decode_object,
     read_error,
 )
-from appliance.protocols.openai_answers import ToolIndexes, text_bytes
+from appliance.protocols.openai_answers import text_bytes
+from appliance.protocols.openai_choices import ToolIndexes
 from appliance.protocols.translation import translated
 
 _LONGEST_LINE = 4 * 1024 * 1024

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from appliance.model.calls import (
+    Annotation,
+    Aside,
     Delta,
     Dialect,
     Finished,
@@ -98,6 +100,11 @@ class ChunkEncoder:
                 return self._said(b'{"refusal":' + msgspec.json.encode(text) + b"}")
             case LogprobsDelta(tokens):
                 return self._likely(tokens)
+            case Annotation(value):
+                annotation = msgspec.json.encode(nested(value))
+                return self._said(b'{"annotations":[' + annotation + b"]}")
+            case Aside():
+                return b""  # there is no word for it
             case ReasoningSeal():
                 return self._sealed(delta)
             case Finished(reason):
@@ -183,10 +190,17 @@ def thinking_block(text: str, seal: ReasoningSeal) -> dict[str, str]:
     return {"type": "thinking", "thinking": text, "signature": seal.signature}
 
 
+def nested(annotation: Mapping[str, Any]) -> dict[str, Any]:
+    """An annotation as chat completions have it: its members below the name of its type."""
+    kind = annotation.get("type", "")
+    return {"type": kind, kind: {name: each for name, each in annotation.items() if name != "type"}}
+
+
 class AnswerBuilder:
     """Collects the deltas of one answer, to be written as one object in the end."""
 
     __slots__ = (
+        "_annotations",
         "_blocks",
         "_calls",
         "_logprobs",
@@ -205,6 +219,7 @@ class AnswerBuilder:
         self._sealed = 0  # so many pieces of the reasoning stand in blocks
         self._blocks: list[dict[str, str]] = []
         self._logprobs: list[Mapping[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
         self._calls: dict[int, list[ToolCallDelta]] = {}
 
     def add(self, deltas: Sequence[Delta]) -> None:
@@ -220,6 +235,8 @@ class AnswerBuilder:
                     self._refusal.append(text)
                 case LogprobsDelta(tokens):
                     self._logprobs += tokens
+                case Annotation(value):
+                    self._annotations.append(nested(value))
                 case ToolCallDelta():
                     self._calls.setdefault(delta.index, []).append(delta)
                 case Finished():
@@ -256,6 +273,8 @@ class AnswerBuilder:
             message["reasoning_content"] = "".join(self._reasoning)
         if self._blocks:
             message["thinking_blocks"] = self._blocks
+        if self._annotations:
+            message["annotations"] = self._annotations
         if self._calls:
             message["tool_calls"] = [_whole_call(self._calls[i]) for i in sorted(self._calls)]
         return message

@@ -280,6 +280,7 @@ class HttpProvider:
             model=call.model,
             request_id=_request_id(response),
             idle_timeout=(call.timeouts and call.timeouts.idle) or self._stream_idle_timeout,
+            prompt_bytes=call.prompt_bytes,
         )
         if media_type in self._wire.answer_types:
             return self._wire.reply(response, context)

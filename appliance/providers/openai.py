@@ -32,8 +32,7 @@ class OpenAiWire(OpenAiEmbeddings):
         )
 
     def reply(self, response: Response, context: Context) -> RelayedReply:
-        reader = StreamReader()
-        return RelayedReply(response, reader, context, dialect=Dialect.OPENAI, relay=reader.relay)
+        return RelayedReply(response, StreamReader(), context, dialect=Dialect.OPENAI)
 
     def read_whole(self, text: bytes) -> WholeAnswer:
         return Completion(text)

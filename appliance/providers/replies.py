@@ -2,14 +2,20 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import trio
 
-from appliance.model.calls import Delta, Dialect
+from appliance.model.calls import Delta, Dialect, Finished
 from appliance.model.usage import TokenUsage
-from appliance.protocols.answers import AnswerReader, AnswerWriter, WholeAnswer
+from appliance.protocols.answers import (
+    AnswerReader,
+    AnswerWriter,
+    RelayedAnswer,
+    RelayingReader,
+    WholeAnswer,
+    believed,
+)
 from appliance.protocols.openai_answers import text_bytes
 from appliance.providers.base import LARGEST_ANSWER
 from appliance.providers.beginnings import Beginning
@@ -36,6 +42,7 @@ class Context:
     model: str
     request_id: str | None  # the provider's
     idle_timeout: float  # seconds
+    prompt_bytes: int | None = None  # to estimate from when usage is missing
 
 
 class StreamedReply:
@@ -56,7 +63,13 @@ class StreamedReply:
 
     @property
     def usage(self) -> TokenUsage | None:
-        return self._reader.usage
+        reader = self._reader
+        return believed(
+            reader.usage,
+            # Of half an answer nobody is told; whoever settles it estimates.
+            prompt_bytes=self._context.prompt_bytes if reader.finished else None,
+            text_bytes=reader.text_bytes,
+        )
 
     @property
     def finished(self) -> bool:
@@ -81,6 +94,7 @@ class StreamedReply:
             deltas = reader.deltas(await self._read())
             if reader.finished:
                 self._silence.rest()
+                deltas = _told(deltas, self.usage)
             if deltas:
                 yield deltas
             self._check()
@@ -146,7 +160,11 @@ class StreamedReply:
         except CONNECTION_TROUBLE as exc:
             raise connection_failure(self._context.provider, exc) from exc
         self._silence.expect()
-        return self._some(data)
+        return data or self._some(self._last_word())
+
+    def _last_word(self) -> bytes:
+        """What the end of the body says; empty if the answer is not complete."""
+        return b""
 
     def _some(self, data: bytes) -> bytes:
         if not data:
@@ -160,42 +178,34 @@ class StreamedReply:
             raise reported_failure(self._context.provider, self._reader.failure)
 
 
-class Relay(Protocol):
-    """Returns the whole events that ``data`` completes, as they came, but for what is ours."""
-
-    def __call__(self, data: bytes, *, include_usage: bool) -> bytes: ...
-
-
 class RelayedReply(StreamedReply):
     """A streamed answer whose events are handed on as they came to callers of its dialect."""
 
     _relays = True
 
     def __init__(
-        self,
-        response: Response,
-        reader: AnswerReader,
-        context: Context,
-        *,
-        dialect: Dialect,
-        relay: Relay,
+        self, response: Response, reader: RelayingReader, context: Context, *, dialect: Dialect
     ) -> None:
         super().__init__(response, reader, context)
+        self._relaying = reader
         self._dialect = dialect
-        self._relay = relay
 
     def events(self, writer: AnswerWriter) -> AsyncGenerator[bytes, None]:
         return self._relayed(writer) if writer.dialect is self._dialect else super().events(writer)
 
     async def _relayed(self, writer: AnswerWriter) -> AsyncGenerator[bytes, None]:
-        reader = self._reader
+        reader, include_usage = self._relaying, writer.include_usage
         while not reader.finished:
-            events = self._relay(await self._read(), include_usage=writer.include_usage)
+            events = reader.relay(await self._read(), include_usage=include_usage)
             if reader.finished:
                 self._silence.rest()
+                events += reader.ending(self.usage, include_usage=include_usage)
             if events:
                 yield events
             self._check()
+
+    def _last_word(self) -> bytes:
+        return self._relaying.last_word
 
 
 class WholeReply:
@@ -211,7 +221,10 @@ class WholeReply:
 
     @property
     def usage(self) -> TokenUsage | None:
-        return self._answer.usage
+        told = self._answer.usage
+        # What was said is only looked at where it is needed: it may be long.
+        size = self.text_bytes if told is None or told.completion == 0 else 0
+        return believed(told, prompt_bytes=self._context.prompt_bytes, text_bytes=size)
 
     @property
     def text_bytes(self) -> int:
@@ -219,18 +232,19 @@ class WholeReply:
 
     async def events(self, writer: AnswerWriter) -> AsyncGenerator[bytes, None]:
         """For a provider that was asked to stream and did not."""
-        start = writer.start(self._context.model)
-        yield start + writer.deltas(self._answer.deltas()) + writer.end(self.usage)
+        start, usage = writer.start(self._context.model), self.usage
+        yield start + writer.deltas(_told(self._answer.deltas(), usage)) + writer.end(usage)
 
     async def deltas(self) -> AsyncGenerator[Sequence[Delta], None]:
-        yield self._answer.deltas()
+        yield _told(self._answer.deltas(), self.usage)
 
     async def whole(self, writer: AnswerWriter) -> bytes:
+        answer, usage = self._answer, self.usage
         # A response's ids and what is kept of it are ours, whoever has answered.
-        if writer.dialect is self._dialect and writer.dialect is not Dialect.RESPONSES:
-            return self._answer.text
-        writer.collect(self._answer.deltas())
-        return writer.whole(self._context.model, self.usage)
+        if writer.dialect is self._dialect and isinstance(answer, RelayedAnswer):
+            return answer.relayed(usage)
+        writer.collect(_told(answer.deltas(), usage))
+        return writer.whole(self._context.model, usage)
 
     async def prime(self, *, deadline: float, needs_token: bool) -> None:
         """It is all there."""
@@ -240,3 +254,8 @@ class WholeReply:
 
     async def end(self, exc: BaseException | None) -> None:
         """The connection was given back when the answer was read."""
+
+
+def _told(deltas: Sequence[Delta], usage: TokenUsage | None) -> Sequence[Delta]:
+    """The last deltas of an answer, with the figures that it is settled at."""
+    return [replace(each, usage=usage) if isinstance(each, Finished) else each for each in deltas]

@@ -77,6 +77,7 @@ class Asking:
                 stream=request.stream,
                 output_limit=output_limit,
                 request_id=request_id,
+                prompt_bytes=request.prompt_bytes,
                 timeouts=_timeouts(tenant.config, request.model, target),
             )
             owner = owner_of(tenant, target)

@@ -18,6 +18,7 @@ import trio
 
 from appliance.model.cache_use import CacheWish
 from appliance.model.calls import (
+    Aside,
     Delta,
     Dialect,
     Finished,
@@ -330,7 +331,7 @@ def _size(delta: Delta) -> int:
     match delta:
         case Finished():
             return _EACH
-        case LogprobsDelta():  # or an aside, which is one with more in it
+        case LogprobsDelta() | Aside():
             return _EACH + _DECODED * len(msgspec.json.encode(delta))
         case _:
             fields = (getattr(delta, name) for name in delta.__slots__)

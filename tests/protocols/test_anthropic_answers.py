@@ -17,6 +17,7 @@ from appliance.model.calls import (
     ToolCallDelta,
 )
 from appliance.model.usage import TokenUsage
+from appliance.protocols import sse
 from appliance.protocols.answers import ErrorReported, MalformedAnswer
 from appliance.protocols.anthropic_answers import MessageAnswer, StreamReader, read_usage
 from tests.protocols.calls import calls_of, end_of, text_of
@@ -220,7 +221,10 @@ def test_a_broken_stream_is_malformed(broken: bytes) -> None:
          "content_block_stop", "error", "text_delta", {}, {"type": "text"}, {"usage": {}}]),
 )))  # fmt: skip
 def test_no_event_whatever_its_shape_is_more_than_a_failure(events: list[dict[str, Any]]) -> None:
-    read(b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in events))
+    data = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in events)
+
+    read(data)
+    relay(data + event("message_stop"))
 
 
 @pytest.mark.parametrize(
@@ -231,8 +235,12 @@ def test_usage_that_says_too_little_is_none(usage: dict[str, Any]) -> None:
 
 
 def relay(*parts: bytes) -> tuple[StreamReader, bytes]:
-    reader = StreamReader()
-    return reader, b"".join(reader.relay(part, include_usage=False) for part in parts)
+    """What is passed on, with what a finished answer ends with."""
+    reader = StreamReader(prompt_bytes=30)
+    passed = b"".join(reader.relay(part, include_usage=True) for part in parts)
+    if reader.finished:
+        passed += reader.ending(reader.usage, include_usage=True)
+    return reader, passed
 
 
 PASSED = STREAM.removesuffix(event("message_stop"))
@@ -271,6 +279,65 @@ def test_a_text_about_the_protocol_is_text() -> None:
     assert reader.failure is None
 
 
+def events_of(passed: bytes) -> list[dict[str, Any]]:
+    return [json.loads(payload) for payload in sse.payloads(passed)]
+
+
+def test_why_an_answer_ended_waits_until_it_is_complete() -> None:
+    ending, stop = (each + b"\n\n" for each in end(output_tokens=7).split(b"\n\n")[:-1])
+    error = event("error", error={"type": "overloaded_error", "message": "Overloaded"})
+
+    assert relay(START, text("Hi"), ending)[1] == START + text("Hi")
+    assert relay(START, text("Hi"), ending, error, stop)[1] == START + text("Hi")
+    assert relay(START, text("Hi"), ending, stop)[1] == START + text("Hi") + ending
+
+
+def test_an_end_that_never_ends_is_a_failure() -> None:
+    ending = event("message_delta", delta={"stop_reason": "x" * 1_000_000})
+
+    assert isinstance(relay(START, *[ending] * 6)[0].failure, MalformedAnswer)
+
+
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"input_tokens": None, "output_tokens": "1"}, [], {"service_tier": "x"}]
+)
+def test_usage_stands_where_the_official_clients_look_for_it(usage: Any) -> None:
+    message = {"id": "msg_1", "content": [], "usage": usage}
+    if usage is None:
+        del message["usage"]
+    start = event("message_start", message=message)
+    ending = {"stop_reason": "end_turn", "stop_sequence": None}
+
+    reader, passed = relay(
+        start + text("x" * 40) + event("message_delta", delta=ending) + event("message_stop")
+    )
+    first, *_, last = events_of(passed)
+
+    told = first["message"]["usage"]
+    assert (told["input_tokens"], told["output_tokens"]) == (8, 0)
+    assert first["message"]["id"] == "msg_1"
+    assert last["delta"] == ending
+    assert last["usage"]["output_tokens"] == 10
+    assert reader.finished
+
+
+def test_an_estimate_is_told_in_place_of_figures_that_cannot_be() -> None:
+    reader = StreamReader()
+    reader.relay(START + text("Hi") + end(output_tokens=0), include_usage=True)
+    estimate = TokenUsage(input=10, cache_read=4, output=1, estimated=True)
+
+    (last,) = events_of(reader.ending(estimate, include_usage=True))
+
+    assert (last["usage"]["input_tokens"], last["usage"]["output_tokens"]) == (10, 1)
+    assert last["delta"]["stop_reason"] == "end_turn"
+
+
+def test_half_of_the_usage_is_not_lost_with_the_other_half() -> None:
+    start = event("message_start", message={"id": "msg_1", "content": []})
+
+    assert read(start, text("Hi"), end(output_tokens=7))[0].usage == TokenUsage(output=7)
+
+
 def test_an_error_is_withheld_with_all_that_follows() -> None:
     error = event("error", error={"type": "overloaded_error", "message": "Overloaded"})
 
@@ -286,7 +353,7 @@ def test_nothing_follows_the_end() -> None:
 
 
 def test_an_event_without_its_name_is_given_it() -> None:
-    unnamed = b"".join(part.split(b"\n", 1)[1] + b"\n\n" for part in PASSED.split(b"\n\n")[:-1])
+    unnamed = b"".join(part.split(b"\n", 1)[1] + b"\n\n" for part in STREAM.split(b"\n\n")[:-1])
 
     reader, passed = relay(b": hello\n\n" + unnamed)
 

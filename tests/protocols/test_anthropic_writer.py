@@ -187,6 +187,49 @@ def test_a_message_in_one_piece_holds_the_same_blocks() -> None:
     assert message["model"] == "m"
 
 
+@pytest.mark.parametrize("arguments", ["{", "[1]", "null", '{"a":NaN}', "notjson", '{"a":1} x'])
+def test_arguments_that_are_no_object_end_a_stream(arguments: str) -> None:
+    start = ToolCallDelta(0, id="a", name="f")
+    for rest in ([], [TextDelta("Done.")], [ToolCallDelta(1, id="b", name="g", arguments="{}")]):
+        with pytest.raises(UpstreamFailed, match="no JSON object"):
+            streamed(start, ToolCallDelta(0, arguments=arguments), *rest, END)
+
+
+@pytest.mark.parametrize("first", ["no", "  [", '"x"'])
+def test_what_cannot_become_an_object_is_not_even_begun(first: str) -> None:
+    """The official clients read each piece as it comes, and raise what is no failure of ours."""
+    writer = MessagesWriter(id="msg_1")
+    writer.deltas([ToolCallDelta(0, id="a", name="f"), ToolCallDelta(0, arguments=" ")])
+
+    with pytest.raises(UpstreamFailed):
+        writer.deltas([ToolCallDelta(0, arguments=first)])
+
+
+def test_arguments_that_the_limit_has_cut_are_told_as_they_are() -> None:
+    events = streamed(
+        ToolCallDelta(0, id="a", name="f", arguments='{"x":'),
+        ToolCallDelta(1, id="b", name="g", arguments='{"y'),
+        Finished(FinishReason.LENGTH, USAGE),
+    )
+
+    said = [e["delta"]["partial_json"] for e in events if e["type"] == "content_block_delta"]
+    assert said == ['{"x":', '{"y']
+    assert events[-2]["delta"]["stop_reason"] == "max_tokens"
+
+
+def test_an_estimate_counts_what_was_said_and_nothing_of_how() -> None:
+    said: list[Delta] = [
+        TextDelta('"äö"\n'),
+        ReasoningDelta("Hm."),
+        ToolCallDelta(0, id="call_1", name="find", arguments='{"x":1}'),
+    ]
+    end = Finished(FinishReason.TOOL_CALLS, None)
+    size = 7 + 3 + 4 + 7
+
+    assert streamed(*said, end, usage=None)[-2]["usage"]["output_tokens"] == -(-size // 4)
+    assert whole(*said, end, usage=None)["usage"]["output_tokens"] == -(-size // 4)
+
+
 @pytest.mark.parametrize("arguments", ["{", "[1]", "null", '{"a":NaN}', "[" * 100_000])
 def test_arguments_that_are_no_object_are_no_answer(arguments: str) -> None:
     call = ToolCallDelta(0, id="a", name="f", arguments=arguments)

@@ -47,8 +47,15 @@ TEXT = 'One "two" [DONE]  {"usage":{}}'
 
 
 def relay(parts: list[bytes], *, include_usage: bool = False) -> tuple[StreamReader, list[bytes]]:
-    reader = StreamReader()
-    return reader, [reader.relay(part, include_usage=include_usage) for part in parts]
+    """What is passed on with each part; with the last of the answer what it ends with."""
+    reader, passed = StreamReader(), []
+    for part in parts:
+        was_finished = reader.finished
+        events = reader.relay(part, include_usage=include_usage)
+        if reader.finished and not was_finished:
+            events += reader.ending(reader.usage, include_usage=include_usage)
+        passed.append(events)
+    return reader, passed
 
 
 def decode(parts: list[bytes]) -> tuple[StreamReader, list[Delta]]:
@@ -107,10 +114,10 @@ def test_nothing_counts_after_the_end() -> None:
 
 def test_a_last_word_without_a_blank_line_is_understood() -> None:
     for last in (b"data: [DONE]", b"data: [DONE]\n", b"data:[DONE]\r\n"):
-        reader, passed = relay([END, last])
+        reader, passed = relay([ROLE, END, last])
 
         assert reader.finished, last
-        assert passed == [END, b""]
+        assert passed == [ROLE, b"", END]
 
 
 def test_without_done_an_answer_is_not_finished() -> None:
@@ -130,12 +137,12 @@ def test_without_done_an_answer_is_not_finished() -> None:
 def test_an_error_amid_a_stream_is_told_and_what_came_before_passes(
     error: Any, message: str, code: str
 ) -> None:
-    data = WORDS[0] + event(error=error) + WORDS[1] + DONE
+    data = ROLE + WORDS[0] + event(error=error) + WORDS[1] + DONE
     for reader, out in (relay([data]), decode([data])):
         assert isinstance(reader.failure, ErrorReported)
         assert (reader.failure.error.message, reader.failure.error.code) == (message, code)
         assert not reader.finished
-        assert out in ([WORDS[0]], [TextDelta("One")])
+        assert out in ([ROLE + WORDS[0]], [TextDelta("One")])
 
 
 def test_an_error_that_is_null_is_none() -> None:
@@ -146,24 +153,25 @@ def test_an_error_that_is_null_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [b'data: {"usage": {"x"\n\n', b'data: ["usage",{"error":1}]\n\n']
+    "broken", [b'data: {"choices":[{"del\n\n', b'data: ["usage",{"error":1}]\n\n', b"data: \\u\n\n"]
 )
 def test_a_broken_event_ends_the_stream_after_what_came_before(broken: bytes) -> None:
-    reader, passed = relay([WORDS[0] + broken + WORDS[1]])
+    reader, passed = relay([ROLE + WORDS[0] + broken + WORDS[1]])
 
-    assert passed == [WORDS[0]]
+    assert passed == [ROLE + WORDS[0]]
     assert isinstance(reader.failure, MalformedAnswer)
 
 
 def test_chunks_without_choices_are_kept_from_those_who_index_them() -> None:
     filtered = event(choices=[], prompt_filter_results=[])
 
-    assert relay([filtered + WORDS[0]])[1] == [WORDS[0]]
-    assert relay([filtered + WORDS[0]], include_usage=True)[1] == [filtered + WORDS[0]]
+    assert relay([filtered + ROLE])[1] == [ROLE]
+    assert relay([filtered + ROLE], include_usage=True)[1] == [filtered + ROLE]
 
 
 def test_usage_on_every_chunk_is_overwritten_not_added() -> None:
     data = [delta({"content": "x"}, usage={**USAGE, "completion_tokens": n}) for n in (1, 2, 3)]
+    data = [ROLE, *data, END]
 
     reader, passed = relay([*data, DONE])
 
@@ -261,7 +269,7 @@ def test_no_json_whatever_its_shape_is_more_than_a_failure(values: list[object])
     data = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values)
 
     decode([data])
-    relay([data])
+    relay([data + DONE], include_usage=True)
     try:
         Completion(json.dumps(values).encode()).deltas()
         for value in values:
@@ -271,15 +279,14 @@ def test_no_json_whatever_its_shape_is_more_than_a_failure(values: list[object])
 
 
 def test_an_answer_in_one_piece_is_passed_on_as_it_came() -> None:
-    text = (
-        b'{ "choices":[{"message":{"content":"hi","reasoning":"hm"}, "finish_reason":"length"}],\n'
-    )
+    text = b'{ "choices":[{"index":0, "message":{"role":"assistant","content":"hi",'
+    text += b'"reasoning":"hm"}, "finish_reason":"length"}],\n'
     text += b'"usage":{"prompt_tokens":3,"completion_tokens":2}}'
 
     completion = Completion(text)
     deltas = completion.deltas()
 
-    assert completion.text is text
+    assert completion.relayed(completion.usage) is text
     assert completion.usage == TokenUsage(input=3, output=2)
     assert (thoughts_of(deltas), text_of(deltas)) == ("hm", "hi")
     assert end_of(deltas) == Finished(FinishReason.LENGTH, TokenUsage(input=3, output=2))
@@ -287,7 +294,17 @@ def test_an_answer_in_one_piece_is_passed_on_as_it_came() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"<html>", b'{"choices":[{"mess', b"[]", b"null", b'{"choices":[]}', b'{"choices":null}'],
+    [
+        b"",
+        b"<html>",
+        b'{"choices":[{"mess',
+        b"[]",
+        b"null",
+        b'{"choices":[]}',
+        b'{"choices":null}',
+        b'{"choices":[5]}',
+        b'{"choices":[{"index":0,"message":null,"finish_reason":"stop"}]}',
+    ],
 )
 def test_what_is_no_completion_is_malformed(text: bytes) -> None:
     with pytest.raises(MalformedAnswer):
@@ -360,9 +377,9 @@ def test_usage_is_translated_or_not_believed(usage: object, expected: TokenUsage
 def test_an_event_split_from_its_blank_line_waits_for_it() -> None:
     reader = StreamReader()
 
-    assert reader.relay(WORDS[0][:-1], include_usage=False) == b""
-    assert reader.relay(b"\n", include_usage=False) == WORDS[0]
-    assert list(sse.payloads(WORDS[0])) == [WORDS[0][6:-2]]
+    assert reader.relay(ROLE[:-1], include_usage=False) == b""
+    assert reader.relay(b"\n", include_usage=False) == ROLE
+    assert list(sse.payloads(ROLE)) == [ROLE[6:-2]]
 
 
 def said(message: Any, **choice: Any) -> list[Delta]:
@@ -417,7 +434,6 @@ def said(message: Any, **choice: Any) -> list[Delta]:
             [ToolCallDelta(0, id="call_c_0", name="f", arguments='{"x":1}')],
         ),
         ({"content": 5, "refusal": [], "thinking_blocks": {}, "tool_calls": "x"}, []),
-        (None, []),
     ],
 )
 def test_whatever_an_answer_says_is_read(message: Any, deltas: list[Delta]) -> None:

@@ -75,3 +75,54 @@ def test_a_stream_that_changes_its_frame_is_followed() -> None:
 @given(TEXTS)
 def test_sizes_are_those_of_utf8(text: str) -> None:
     assert utf8_size(text) == len(text.encode())
+
+
+def padded(text: str, padding: str) -> bytes:
+    return event(text, obfuscation=padding)
+
+
+@given(first=TEXTS, then=TEXTS, padding=st.text("abcXYZ019", max_size=9))
+def test_padding_is_no_part_of_the_frame(first: str, then: str, padding: str) -> None:
+    frame = TextFrame("content")
+    frame.learn(padded(first, "aQ3"), first)
+
+    assert frame.text(padded(then, padding)) == then
+    assert frame.texts(padded(then, padding) + padded(first, "z")) == [then, first]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        padded("x", "ab")[:-4] + b',"usage":{}}\n\n',
+        padded("x", 'a"b'),
+        event("x"),
+        padded("x", "ab").replace(b'"x"', b'"x", "content": "y"'),
+    ],
+)
+def test_what_stands_behind_the_padding_is_left_to_be_decoded(other: bytes) -> None:
+    frame = TextFrame("content")
+    frame.learn(padded("Hello", "aQ3"), "Hello")
+
+    assert frame.text(other) is None
+    assert frame.texts(padded("x", "ab") + other) is None
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=5))
+def test_several_events_are_read_at_once(texts: list[str]) -> None:
+    assert taught().texts(b"".join(map(event, texts))) == texts
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        event("x") + b"data: [DONE]\n\n",
+        event("x") + event("y", id="c2"),
+        event("x") + event("y")[:-2],
+        event("x") + event("y").replace(b'"y"', b'"y", "z"'),
+        event("x").replace(b'"x"', b'"x') + event("y").replace(b'"y"', b'y"'),
+        event("x").replace(b'"x"', b"null"),
+    ],
+)
+def test_several_events_are_read_apart_if_one_of_them_is_another(block: bytes) -> None:
+    assert not taught().texts(block)

@@ -76,8 +76,20 @@ def _hang(asked: Asked) -> Answer:
 
 def _no_end(asked: Asked) -> Answer:
     """A body that ends as HTTP wants it, before the answer has."""
+    answer = good(replace(asked, include_usage=False))
+    if not asked.stream:
+        return _malformed(asked)
+    # Of a chat completion it has ended with its reason, whatever follows.
+    missing = 2 if asked.dialect == "openai" else 1
+    return replace(answer, pieces=answer.pieces[:-missing])
+
+
+def _no_done(asked: Asked) -> Answer:
+    """A chat completion that is whole, and leaves it at that."""
     answer = good(asked)
-    return replace(answer, pieces=answer.pieces[:-1]) if asked.stream else _malformed(asked)
+    if asked.dialect != "openai" or not asked.stream:
+        return answer
+    return replace(answer, pieces=answer.pieces[:-1])
 
 
 def _malformed(asked: Asked) -> Answer:
@@ -333,6 +345,7 @@ FAULTS: Mapping[str, Fault] = {
     "huge-usage": _huge_usage,
     "lying-usage": _lying_usage,
     "malformed": _malformed,
+    "no-done": _no_done,
     "no-end": _no_end,
     "no-usage": _no_usage,
     "odd-tools": _odd_tools,

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from appliance.model.calls import (
+    Annotation,
     Delta,
     Dialect,
     LogprobsDelta,
@@ -20,11 +21,10 @@ from appliance.model.calls import (
     TextDelta,
     ToolCallDelta,
 )
-from appliance.protocols.answers import MalformedAnswer
+from appliance.protocols.answers import LONGEST_ANNOTATION, MOST_ANNOTATIONS, MalformedAnswer
 from appliance.protocols.responses import seals
 from appliance.protocols.responses.asides import (
     HOSTED,
-    Annotation,
     HostedCall,
     NewMessage,
     NewPart,
@@ -35,8 +35,6 @@ Json = Mapping[str, Any]
 _PHASES = frozenset({"commentary", "final_answer"})
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _MOST_HOSTED = 64 * 1024 * 1024  # bytes about tools that the provider runs, in one answer
-_LONGEST_ANNOTATION = 8 * 1024
-_MOST_ANNOTATIONS = 1_000  # of one answer
 # Of an event: what is written anew, or stands for itself.
 _REWRITTEN = frozenset({"type", "item_id", "output_index", "sequence_number"})
 
@@ -202,9 +200,9 @@ class AnswerItems:
     def add_annotation(self, key: object, part: int, annotation: Json) -> Iterator[Delta]:
         self._annotated[key, part] = self._annotated.get((key, part), 0) + 1
         self._annotations += 1
-        if self._annotations > _MOST_ANNOTATIONS:
+        if self._annotations > MOST_ANNOTATIONS:
             raise MalformedAnswer("it has more annotations than an answer may hold")
-        if len(msgspec.json.encode(annotation)) <= _LONGEST_ANNOTATION:
+        if len(msgspec.json.encode(annotation)) <= LONGEST_ANNOTATION:
             yield Annotation(value=annotation)
 
     def progress(self, key: object, event: Json) -> Iterator[Delta]:

@@ -1,17 +1,14 @@
 """What an answer of this API holds that no other one has a word for.
 
-Where a part of it is from, what kind of message it is, what tools did that the
-provider runs: only callers of the same API are told. An aside travels among
-the deltas as a ``LogprobsDelta`` without tokens, because that is what it is to
-everybody else: something about the answer that is no part of it. Guardrails
-leave it out, other dialects say nothing.
+What kind of message it is, and what tools did that the provider runs: only
+callers of the same API are told.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from appliance.model.calls import LogprobsDelta
+from appliance.model.calls import Aside
 
 Json = Mapping[str, Any]
 
@@ -42,37 +39,25 @@ PROGRESS = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class NewMessage(LogprobsDelta):
+class NewMessage(Aside):
     """What is said from here on is a message of its own."""
 
-    tokens: tuple[()] = ()
     phase: str = ""  # commentary, final_answer, or not known
 
 
 @dataclass(frozen=True, slots=True)
-class NewPart(LogprobsDelta):
+class NewPart(Aside):
     """What is said from here on is a part of its own of the same message."""
 
-    tokens: tuple[()] = ()
-
 
 @dataclass(frozen=True, slots=True)
-class Annotation(LogprobsDelta):
-    """Where the text before it is from: a ``url_citation``, a ``file_citation``, ..."""
-
-    tokens: tuple[()] = ()
-    value: Json = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class HostedCall(LogprobsDelta):
+class HostedCall(Aside):
     """A tool that the provider runs. ``key`` tells several of an answer apart.
 
     ``item`` is how it stands, where that is told; ``event`` one of :data:`PROGRESS`
     with the fields that are its own.
     """
 
-    tokens: tuple[()] = ()
     key: object = None
     item: Json | None = None
     event: Json | None = None

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from appliance.model.calls import (
+    Annotation,
+    Aside,
     Delta,
     Dialect,
     Finished,
@@ -23,7 +25,7 @@ from appliance.model.calls import (
     ToolCallDelta,
 )
 from appliance.model.usage import TokenUsage
-from appliance.protocols.responses.asides import Annotation, HostedCall, NewMessage, NewPart
+from appliance.protocols.responses.asides import HostedCall, NewMessage, NewPart
 from appliance.protocols.responses.events import EventLog, Observe, OutputItems
 from appliance.protocols.responses.items import Item, new_id
 from appliance.protocols.responses.likelihoods import Likely, logprob_object, paired
@@ -253,7 +255,7 @@ class ResponseWriter:
                 self._more("refusal", text)
             case Likely(text, tokens):
                 self._more("output_text", text, tokens)
-            case Annotation() | NewMessage() | NewPart() | HostedCall():
+            case Aside():
                 self._note(delta)
             case LogprobsDelta(tokens):
                 if self._shows_logprobs:
@@ -263,7 +265,7 @@ class ResponseWriter:
             case Finished():
                 self._finished = delta
 
-    def _note(self, aside: Annotation | NewMessage | NewPart | HostedCall) -> None:
+    def _note(self, aside: Aside) -> None:
         match aside:
             case HostedCall():
                 if self._relays:

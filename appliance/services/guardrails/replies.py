@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from appliance.model.calls import (
+    Aside,
     Delta,
     Finished,
     LogprobsDelta,
@@ -65,8 +66,8 @@ class GuardedReply(DeltaReply):
             case ToolCallDelta():
                 self._fall_silent(shown)
                 self._call(delta, shown)
-            case LogprobsDelta():
-                pass  # they spell out what was redacted; asides are told by nobody else
+            case LogprobsDelta() | Aside():
+                pass  # they spell out what was redacted, or hold words that nobody has looked at
             case ReasoningSeal():
                 self._fall_silent(shown)
                 self._seal(delta, shown)

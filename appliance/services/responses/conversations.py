@@ -67,13 +67,15 @@ class ConversationService:
         store = await tenant.responses()
         now = self._clock()
         added = [stored(item) for item in items]
-        if not store.conversations.add_items(
-            conversation_id,
-            added,
-            now=now,
-            expires=expiry(tenant.config, now),
-            limits=limits(tenant.config),
-        ):
+        async with store.conversations.taken(conversation_id):
+            is_there = store.conversations.add_items(
+                conversation_id,
+                added,
+                now=now,
+                expires=expiry(tenant.config, now),
+                limits=limits(tenant.config),
+            )
+        if not is_there:
             raise no_conversation(conversation_id)
         await store.durable()
         return added

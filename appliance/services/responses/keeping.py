@@ -72,7 +72,7 @@ class Keeper:
         run = self._run
         asked = run.asked
         if asked.request.background:
-            self._update()
+            await self._end()
         elif asked.request.store:
             await self._add()
         elif asked.memory is not None:
@@ -111,6 +111,17 @@ class Keeper:
         if not run.context and run.resolved.prompt_bytes <= IN_LOOP:
             return len(msgspec.json.encode(items))
         return len(await trio.to_thread.run_sync(msgspec.json.encode, items))
+
+    async def _end(self) -> None:
+        run = self._run
+        await self._store.end(
+            run.id,
+            status=ResponseStatus(run.writer.status),
+            body=msgspec.json.encode(run.writer.response()),
+            outputs=[stored(item) for item in run.writer.context],
+            events=run.take_events(),
+            now=self._clock(),
+        )
 
     def _update(self) -> None:
         run = self._run

@@ -243,7 +243,7 @@ class Responses:
         if live is not None:
             live.cancel()
             await live.ended.wait()
-        if not store.delete(response_id, now=self._clock()):
+        if not await store.delete(response_id, now=self._clock()):
             raise no_response(response_id)
         await store.durable()
 

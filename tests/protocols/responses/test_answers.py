@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model.calls import (
+    Annotation,
     Delta,
     Dialect,
     Finished,
@@ -23,7 +24,7 @@ from appliance.model.usage import TokenUsage
 from appliance.protocols.answers import AnswerFailed, ErrorReported, MalformedAnswer
 from appliance.protocols.responses import answer_items, seals
 from appliance.protocols.responses.answers import ResponseAnswer, StreamReader, read_usage
-from appliance.protocols.responses.asides import Annotation, HostedCall, NewMessage, NewPart
+from appliance.protocols.responses.asides import HostedCall, NewMessage, NewPart
 from tests.protocols.prompting import nonsense
 
 USAGE = {

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model.calls import (
+    Annotation,
     Delta,
     Finished,
     FinishReason,
@@ -21,7 +22,7 @@ from appliance.model.calls import (
 )
 from appliance.model.usage import TokenUsage
 from appliance.protocols.responses.answers import ResponseAnswer, StreamReader
-from appliance.protocols.responses.asides import Annotation, HostedCall, NewMessage, NewPart
+from appliance.protocols.responses.asides import HostedCall, NewMessage, NewPart
 from appliance.protocols.responses.events import Observe
 from appliance.protocols.responses.items import compaction_item, input_items
 from appliance.protocols.responses.request import ResponsesRequest
