@@ -288,10 +288,10 @@ async def test_an_idempotency_key_is_for_one_request(gateway: Gateway, acme: Ten
             await send(message="two")
 
 
-async def test_a_quarter_of_a_million_unknown_keys_are_a_short_answer(
+async def test_tens_of_thousands_of_unknown_keys_are_a_short_answer(
     gateway: Gateway, acme: Tenant
 ) -> None:
-    params = {f"sessionKez{number}": number for number in range(100_000)}
+    params = {f"sessionKez{number}": number for number in range(90_000)}
     async with connected(gateway.port, acme.token) as client:
         before = trio.current_time()
         with pytest.raises(Refused, match="unexpected property") as caught:
