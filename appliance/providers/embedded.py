@@ -5,6 +5,7 @@ asked. The built-in chat model has 135 million parameters: it proves that the
 whole path works, and is no assistant.
 """
 
+import math
 import os
 import platform
 import re
@@ -27,15 +28,19 @@ from appliance.config.schema import ProviderConfig
 from appliance.dialling import DialFailed
 from appliance.model.calls import Dialect, ModelCall
 from appliance.model.embeddings import EmbeddingAnswer, EmbeddingCall
-from appliance.model.errors import InvalidRequest, UpstreamFailed, UpstreamUnavailable
+from appliance.model.errors import (
+    InvalidRequest,
+    UpstreamFailed,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from appliance.protocols.answers import MalformedAnswer
 from appliance.protocols.embeddings import joined, shortened
-from appliance.protocols.openai_prompts import HARMLESS, HINTS
-from appliance.protocols.request_members import read_member, refuse_unknown
-from appliance.protocols.translation import translated
+from appliance.protocols.json_body import INLINE_BYTES
 from appliance.providers import weights
 from appliance.providers.base import Reply
 from appliance.providers.connections import ConnectionLost, ConnectionPool
+from appliance.providers.embedded_requests import worded
 from appliance.providers.errors import (
     ContextExceeded,
     EmbeddingRefused,
@@ -47,10 +52,10 @@ from appliance.providers.model_worker import Address, ModelWorker, StartFailed
 from appliance.providers.openai import OpenAiWire
 
 MOST_WAITING = 16  # calls; the last would wait for minutes already
-USUAL_ANSWER = 512  # tokens, where the caller sets no limit
 _LONGEST_TEXT = 2000  # characters of a text to embed: about what the model can read
 _TEXTS_AT_ONCE = 32
 _SHORTEST_CUT = 64
+_SHORTEST_WAIT = 0.001  # seconds; none at all would mean the provider's own
 _NOTICE = 1.0  # seconds until a dead process is known to be dead
 _LOSSES = (ConnectionLost, DialFailed, MalformedAnswer)
 _CPU_FLAGS = frozenset({"avx2", "fma", "f16c", "bmi2"})
@@ -62,56 +67,6 @@ _CUTTABLE = re.compile(
     r"|arctic-embed-(?:m-v1\.5|[ml]-v2)|jina-embeddings-v[345]",
     re.IGNORECASE,
 )
-
-# What the worker may be asked. Its server knows much more, some of it dear or
-# dangerous (grammars without bounds, answers without end, other slots' caches).
-_KNOWN = frozenset(
-    {
-        "frequency_penalty",
-        "max_completion_tokens",
-        "max_tokens",
-        "messages",
-        "model",
-        "presence_penalty",
-        "response_format",
-        "seed",
-        "stop",
-        "stream",
-        "stream_options",
-        "temperature",
-        "tool_choice",
-        "tools",
-        "top_p",
-    }
-)
-_HINTS = HINTS | {"parallel_tool_calls", "reasoning_effort", "user", "verbosity"}
-
-
-class EmbeddedWire(OpenAiWire):
-    """OpenAI's dialect as the worker speaks it."""
-
-    def __init__(self, *, context_tokens: int) -> None:
-        super().__init__(max_tokens_field="max_tokens")
-        self._context_tokens = context_tokens
-
-    def encode(self, call: ModelCall) -> bytes:
-        call = translated(call, Dialect.OPENAI)
-        refuse_unknown(call.body, known=_KNOWN | _HINTS, harmless=HARMLESS)
-        body = {name: value for name, value in call.body.items() if name in _KNOWN}
-        # Small models wander at any other temperature.
-        body.setdefault("temperature", b"0")
-        # A cached prefix would tell one tenant, by the time it takes, what another asked.
-        body["cache_prompt"] = b"false"
-        return super().encode(replace(call, body=body, output_limit=self._limit(call)))
-
-    def _limit(self, call: ModelCall) -> int:
-        given = (
-            call.output_limit,
-            read_member(call.body, "max_completion_tokens"),
-            read_member(call.body, "max_tokens"),
-        )
-        limit = next((each for each in given if isinstance(each, int)), USUAL_ANSWER)
-        return min(limit, self._context_tokens)
 
 
 class EmbeddedProvider:
@@ -133,7 +88,7 @@ class EmbeddedProvider:
         self._config = config
         self._clock = clock
         self._environ = os.environ if environ is None else environ
-        self._wire = EmbeddedWire(context_tokens=config.embedded_context)
+        self._wire = OpenAiWire(max_tokens_field="max_tokens")
         self._line = _Line()
         self._chat = ModelWorker(
             "chat",
@@ -175,7 +130,7 @@ class EmbeddedProvider:
         return self._open(call)
 
     async def models(self) -> Sequence[str]:
-        return tuple(self._config.models) or (self._alias(),)
+        return self._names()
 
     async def embed(self, call: EmbeddingCall, *, api_key: str | None = None) -> EmbeddingAnswer:
         """Return vectors of length 1; what is too long for the model is cut.
@@ -186,7 +141,7 @@ class EmbeddedProvider:
         refuse_tokens(call, "the embedded model")
         self._check_embedding_model(call.model)
         answers: list[EmbeddingAnswer] = []
-        with self._losses():
+        with self._losses(), self._in_time(call.patience or math.inf):
             async with self._embedding.use() as address:
                 link = self._link(address)
                 for start in range(0, len(call.texts), _TEXTS_AT_ONCE):
@@ -196,8 +151,37 @@ class EmbeddedProvider:
         answer = replace(joined(answers), model=self._embedding_alias())
         return answer if call.dimensions is None else shortened(answer, call.dimensions)
 
+    def _names(self) -> Sequence[str]:
+        """What the chat model is called. By another name it would have another price, or none."""
+        return tuple(self._config.models) or (self._alias(),)
+
+    def _check_model(self, model: str) -> None:
+        names = self._names()
+        if model == self._embedding_alias() != self._alias():
+            raise InvalidRequest.at(
+                "model", f"{model} makes embeddings only", f"name {self.name}/{names[0]}"
+            )
+        if model not in names:
+            raise self._unknown(model, names[0])
+
+    def _unknown(self, model: str, other: str) -> UpstreamRefused:
+        return UpstreamRefused(
+            f"{self.name} has no model {model[:80]!r}; name {self.name}/{other}",
+            status=404,
+            upstream_code="model_not_found",
+            param="model",
+        )
+
+    async def _worded(self, call: ModelCall) -> ModelCall:
+        say = partial(worded, call, context_tokens=self._config.embedded_context)
+        if sum(map(len, call.body.values())) <= INLINE_BYTES:
+            return say()
+        return await trio.to_thread.run_sync(say)
+
     def _check_embedding_model(self, model: str) -> None:
         alias = self._embedding_alias()
+        if model not in (alias, *self._names()):
+            raise self._unknown(model, alias)
         if model != alias:
             raise EmbeddingRefused.at(
                 "model", f"{model[:80]!r} makes no embeddings", f"name {self.name}/{alias}"
@@ -221,16 +205,18 @@ class EmbeddedProvider:
 
     @asynccontextmanager
     async def _open(self, call: ModelCall) -> AsyncIterator[Reply]:
-        if call.model == self._embedding_alias() != self._alias():
-            raise InvalidRequest.at(
-                "model", f"{call.model} makes embeddings only", f"name {self.name}/{self._alias()}"
-            )
+        self._check_model(call.model)
+        # Before anybody waits for anything: what cannot be answered is refused at once.
+        call = await self._worded(call)
+        began = trio.current_time()
+        patience = (call.timeouts and call.timeouts.request) or self._config.request_timeout
         with self._losses():
-            async with (
-                self._line.turn(patience=self._config.request_timeout),
-                AsyncExitStack() as stack,
-            ):
-                address = await stack.enter_async_context(self._chat.use())
+            async with AsyncExitStack() as stack:
+                # What a caller has to wait for counts, be it other calls or the process.
+                with self._in_time(_until_begun(call)):
+                    await stack.enter_async_context(self._line.turn(patience=patience))
+                    address = await stack.enter_async_context(self._chat.use())
+                call = _waited(call, trio.current_time() - began)
                 try:
                     reply = await stack.enter_async_context(self._link(address).open(call))
                 except (UpstreamFailed, UpstreamUnavailable) as failure:
@@ -239,9 +225,18 @@ class EmbeddedProvider:
                     lost = isinstance(failure.__cause__, _LOSSES)
                     if not lost or not await self._chat.wait_ended(address, patience=_NOTICE):
                         raise
-                    address = await stack.enter_async_context(self._chat.use())
+                    with self._in_time(_until_begun(call)):
+                        address = await stack.enter_async_context(self._chat.use())
                     reply = await stack.enter_async_context(self._link(address).open(call))
                 yield reply
+
+    @contextmanager
+    def _in_time(self, patience: float) -> Iterator[None]:
+        """Raise :exc:`UpstreamTimeout` for what takes longer than ``patience`` seconds."""
+        with trio.move_on_after(patience) as scope:
+            yield
+        if scope.cancelled_caught:
+            raise UpstreamTimeout(f"{self.name} did not answer within {patience:g} s")
 
     @contextmanager
     def _losses(self) -> Iterator[None]:
@@ -344,6 +339,28 @@ class _Line:
             yield
         finally:
             self._turn.release()
+
+
+def _until_begun(call: ModelCall) -> float:
+    """Seconds that ``models.timeouts`` leave an answer to begin, or for all of one in one piece."""
+    timeouts = call.timeouts
+    if timeouts is None:
+        return math.inf
+    first_token = timeouts.first_token if call.stream else None
+    return min(timeouts.request or math.inf, first_token or math.inf)
+
+
+def _waited(call: ModelCall, seconds: float) -> ModelCall:
+    """``call`` with the patience that is left after ``seconds``."""
+    timeouts = call.timeouts
+    if timeouts is None:
+        return call
+
+    def left(given: float | None) -> float | None:
+        return None if given is None else max(_SHORTEST_WAIT, given - seconds)
+
+    request, first_token = left(timeouts.request), left(timeouts.first_token)
+    return replace(call, timeouts=replace(timeouts, request=request, first_token=first_token))
 
 
 async def _embed(link: HttpProvider, texts: Sequence[str]) -> EmbeddingAnswer:

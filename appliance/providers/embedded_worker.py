@@ -9,6 +9,7 @@ its standard input ends, that is, also when the gateway is killed.
 
 import argparse
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ KEY_VARIABLE: Final = "OPENCLAW_WORKER_KEY"
 _NICENESS: Final = 5  # the gateway's loop comes first
 _LONGEST_ANSWER: Final = 512  # tokens, where the request sets no limit
 _EMBEDDING_TOKENS: Final = 512  # what MiniLM was trained for
+_MOST_GROWTH: Final = 1 << 30  # bytes beside the loaded model: a schema can make a huge grammar
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
         say(f"{FAILED} {exc or type(exc).__name__}")
         return 1
     Path(options.socket).chmod(0o600)
+    _bound_memory()
     say(READY)
     sys.stdin.buffer.read()
     _clear_away(Path(options.socket))
@@ -51,6 +54,14 @@ def _clear_away(socket: Path) -> None:
     with suppress(OSError):
         socket.unlink(missing_ok=True)
         socket.parent.rmdir()
+
+
+def _bound_memory() -> None:
+    """Whatever is asked of the loaded model, the rest of the machine keeps its memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    used = next(int(line.split()[1]) for line in lines if line.startswith("VmData:"))  # KiB
+    limit = used * 1024 + _MOST_GROWTH
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,15 +21,15 @@ import trio
 import trio.testing
 
 from appliance.config.schema import ProviderConfig
-from appliance.model.calls import Dialect, ModelCall
+from appliance.model.calls import ModelCall, Timeouts
 from appliance.model.embeddings import EmbeddingCall
-from appliance.model.errors import InvalidRequest
+from appliance.model.errors import InvalidRequest, UpstreamTimeout
 from appliance.model.usage import TokenUsage
 from appliance.protocols.embeddings import numbers_of
 from appliance.providers import embedded, model_worker
 from appliance.providers.base import Reply
-from appliance.providers.embedded import EmbeddedProvider, EmbeddedWire, missing_cpu_features
-from appliance.providers.errors import EmbeddingRefused, UpstreamUnavailable
+from appliance.providers.embedded import EmbeddedProvider, missing_cpu_features
+from appliance.providers.errors import EmbeddingRefused, UpstreamRefused, UpstreamUnavailable
 from appliance.providers.model_worker import worker_command, worker_environment
 from tests.fakes.writers import chat_writer
 from tests.protocols.calls import call
@@ -52,7 +52,11 @@ async def running(
     tmp_path: Path, weights: Path, behaviour: str = "good", **settings: Any
 ) -> AsyncIterator[EmbeddedProvider]:
     config = ProviderConfig(
-        dialect="embedded", model_path=str(weights), embedding_model_path=str(weights), **settings
+        dialect="embedded",
+        model_path=str(weights),
+        embedding_model_path=str(weights),
+        models=["tiny", "provider-model", "fault-hang", "fault-slow"],
+        **settings,
     )
     command = [sys.executable, "-m", "tests.providers.fake_worker", behaviour]
     environ = {**os.environ, "TMPDIR": str(tmp_path), "OPENAI_API_KEY": "sk-secret"}
@@ -203,6 +207,74 @@ async def test_nobody_waits_for_ever(tmp_path: Path, weights: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("timeouts", "stream"),
+    [(Timeouts(idle=0.2), True), (Timeouts(request=0.2), False)],
+    ids=["silence in the answer", "an answer that does not come"],
+)
+async def test_a_model_may_be_given_another_time(
+    tmp_path: Path, weights: Path, timeouts: Timeouts, *, stream: bool
+) -> None:
+    async with running(tmp_path, weights) as provider:
+        await answer(provider)
+        asked = replace(call(model="fault-hang", stream=stream), timeouts=timeouts)
+        with pytest.raises(UpstreamTimeout) as failed:
+            async with provider.open(asked) as reply:
+                await _exhaust(reply)
+
+        assert failed.value.retryable
+        assert await answer(provider)
+
+
+IMPATIENT = replace(call(stream=True), timeouts=Timeouts(first_token=0.2))
+
+
+async def test_waiting_for_others_counts_as_waiting_for_the_first_token(
+    tmp_path: Path, weights: Path
+) -> None:
+    async with running(tmp_path, weights) as provider:
+        async with provider.open(_hanging()):
+            with pytest.raises(UpstreamTimeout, match=r"within 0\.2 s"):
+                async with provider.open(IMPATIENT):
+                    pass
+
+        assert await answer(provider)
+
+
+async def test_waiting_for_the_process_counts_and_the_process_comes_up_for_the_next(
+    tmp_path: Path, weights: Path
+) -> None:
+    async with running(tmp_path, weights) as provider:
+        hurried = replace(IMPATIENT, timeouts=Timeouts(first_token=0.001))
+        with pytest.raises(UpstreamTimeout):
+            async with provider.open(hurried):
+                pass
+
+        assert await answer(provider)
+        assert provider.chat_worker.starts == 1
+
+
+async def test_vectors_that_do_not_come_in_time_are_not_waited_for(
+    tmp_path: Path, weights: Path
+) -> None:
+    async with running(tmp_path, weights, "never-ready") as provider:
+        with pytest.raises(UpstreamTimeout, match=r"within 0\.2 s"):
+            await provider.embed(texts("a", patience=0.2))
+
+
+async def test_an_answer_that_began_in_time_may_take_longer(tmp_path: Path, weights: Path) -> None:
+    async with running(tmp_path, weights) as provider:
+        await answer(provider)
+        timeouts = Timeouts(request=0.3, first_token=0.3)
+        slow = replace(call(model="fault-slow", stream=True), timeouts=timeouts)
+        began = trio.current_time()
+        async with provider.open(slow) as reply:
+            await _exhaust(reply)
+
+        assert reply.finished
+        assert trio.current_time() - began > 0.3
+
+
+@pytest.mark.parametrize(
     ("behaviour", "said"),
     [("refuse", "weights cannot be loaded"), ("die", "ended while loading")],
 )
@@ -283,7 +355,7 @@ async def test_texts_are_embedded_by_a_process_of_their_own(tmp_path: Path, weig
     ("fields", "field", "reason"),
     [
         ({"texts": (), "tokens": ((1, 2),)}, "input", "check_embedding_ctx_length=False"),
-        ({"model": "smollm2-135m"}, "model", "embedded/tiny"),
+        ({"model": "provider-model"}, "model", "makes no embeddings; name embedded/tiny"),
         ({"dimensions": 4}, "dimensions", "vectors of 8 numbers only"),
         ({"dimensions": 9}, "dimensions", "vectors of 8 numbers only"),
     ],
@@ -324,6 +396,36 @@ async def test_the_embedding_model_does_not_chat(tmp_path: Path, weights: Path) 
         assert await answer(provider, model="tiny")
 
 
+@pytest.mark.parametrize("name", ["foo", "TINY", "tiny ", ""])
+async def test_a_name_of_nobody_is_answered_by_nobody(
+    tmp_path: Path, weights: Path, name: str
+) -> None:
+    async with running(tmp_path, weights) as provider:
+        with pytest.raises(UpstreamRefused, match="name embedded/tiny") as chat:
+            await answer(provider, model=name)
+        with pytest.raises(UpstreamRefused, match="name embedded/tiny") as vectors:
+            await provider.embed(texts("a", model=name))
+
+        assert provider.chat_worker.starts == provider.embedding_worker.starts == 0
+    for refused in (chat.value, vectors.value):
+        assert (refused.status, refused.upstream_code) == (404, "model_not_found")
+        assert refused.param == "model"
+        assert refused.retryable  # by the next of a chain
+
+
+async def test_what_it_cannot_answer_is_refused_before_anybody_waits(
+    tmp_path: Path, weights: Path
+) -> None:
+    async with running(tmp_path, weights) as provider:
+        with pytest.raises(InvalidRequest, match="temperature: must lie between 0 and 2"):
+            await answer(provider, temperature=3)
+        long = [{"role": "user", "content": "word " * 20_000}]
+        with pytest.raises(InvalidRequest, match="top_p"):
+            await answer(provider, messages=long, top_p=2)
+
+        assert provider.chat_worker.starts == 0
+
+
 async def test_it_says_which_model_it_is(weights: Path) -> None:
     def models(**settings: Any) -> EmbeddedProvider:
         return EmbeddedProvider("e", ProviderConfig(dialect="embedded", **settings), clock=clock)
@@ -331,41 +433,6 @@ async def test_it_says_which_model_it_is(weights: Path) -> None:
     assert list(await models().models()) == ["smollm2-135m"]
     assert list(await models(model_path=str(weights)).models()) == ["tiny"]
     assert list(await models(models=["a", "b"]).models()) == ["a", "b"]
-
-
-def said(**members: Any) -> dict[str, Any]:
-    request: dict[str, Any] = json.loads(EmbeddedWire(context_tokens=1000).encode(call(**members)))
-    return request
-
-
-def test_an_embedded_model_answers_soberly_shortly_and_without_memory_of_others() -> None:
-    request = said(user="u1")
-
-    assert request["temperature"] == 0
-    assert request["max_tokens"] == 512
-    assert request["cache_prompt"] is False
-    assert "user" not in request
-    assert said(temperature=0.7, max_completion_tokens=20)["max_tokens"] == 20
-    assert said(temperature=0.7)["temperature"] == 0.7
-    assert said(max_tokens=50_000)["max_tokens"] == 1000
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        {"cache_prompt": True},
-        {"n_predict": -1},
-        {"grammar": "root ::= x"},
-        {"id_slot": 0},
-        {"n": 2},
-        {"logprobs": True},
-    ],
-)
-def test_what_only_llama_cpp_knows_is_refused_by_name(members: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        said(**members)
-
-    assert caught.value.fields[0].field in members
 
 
 def test_the_worker_is_this_program_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,28 +471,3 @@ def test_the_cpu_is_asked_before_the_library_would_crash(
     assert missing_cpu_features(tmp_path / "none") == frozenset()
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert missing_cpu_features(tmp_path / "cpuinfo") == frozenset()
-
-
-def test_a_request_in_another_dialect_is_said_in_openais_words() -> None:
-    messages = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
-    body = {
-        "system": b'"Be brief."',
-        "messages": json.dumps(messages).encode(),
-        "max_tokens": b"9",
-        "stop_sequences": b'["x"]',
-        "metadata": b'{"user_id":"u"}',
-    }
-    asked = ModelCall(model="tiny", body=body, stream=True, dialect=Dialect.ANTHROPIC)
-
-    request = json.loads(EmbeddedWire(context_tokens=1000).encode(asked))
-
-    assert request["messages"] == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "hello"},
-    ]
-    assert request["max_tokens"] == 9
-    assert request["stop"] == ["x"]
-    assert "user" not in request
-    with pytest.raises(InvalidRequest) as refused:
-        EmbeddedWire(context_tokens=1000).encode(replace(asked, body={**body, "top_k": b"5"}))
-    assert refused.value.fields[0].field == "top_k"

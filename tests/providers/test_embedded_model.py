@@ -3,10 +3,14 @@
 import json
 import math
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
@@ -20,11 +24,13 @@ from appliance.protocols import sse
 from appliance.protocols.embeddings import numbers_of
 from appliance.providers import weights
 from appliance.providers.embedded import EmbeddedProvider
+from appliance.providers.embedded_schemas import MOST_PLACES
 from appliance.providers.embedded_worker import KEY_VARIABLE
 from appliance.providers.errors import UpstreamUnavailable
 from appliance.providers.model_worker import worker_command, worker_environment
 from tests.fakes.writers import chat_writer
-from tests.protocols.calls import call, end_of
+from tests.protocols.calls import call as call_of
+from tests.protocols.calls import end_of
 from tests.providers.conftest import clock
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -37,6 +43,7 @@ pytestmark = [
     ),
 ]
 
+call = partial(call_of, model=weights.CHAT_MODEL)
 HELLO = [{"role": "user", "content": "Say hello in one short sentence."}]
 
 
@@ -73,6 +80,104 @@ async def test_it_answers_in_one_piece_and_streamed_with_honest_usage(
     assert end_of(deltas).reason == "length"
     assert end_of(deltas).usage == TokenUsage(input=whole.usage.input, output=3)
     assert provider.chat_worker.starts == 1
+
+
+async def _choice(provider: EmbeddedProvider, **members: Any) -> dict[str, Any]:
+    asked = call(stream=False, messages=HELLO, **{"max_tokens": 12, **members})
+    async with provider.open(asked) as reply:
+        choice: dict[str, Any] = json.loads(await reply.whole(chat_writer()))["choices"][0]
+        return choice
+
+
+async def _words(provider: EmbeddedProvider, **members: Any) -> str:
+    said: str = (await _choice(provider, **members))["message"]["content"]
+    return said
+
+
+async def test_each_way_to_choose_tokens_does_something(provider: EmbeddedProvider) -> None:
+    wild = {"temperature": 2, "seed": 1}
+    with trio.fail_after(120):
+        usual, at_random = await _words(provider), await _words(provider, **wild)
+
+        assert at_random != usual
+        assert await _words(provider, **wild) == at_random
+        assert await _words(provider, **wild | {"seed": 2}) != at_random
+        for narrow in ({"top_k": 1}, {"min_p": 1}, {"top_p": 0}):
+            assert await _words(provider, **wild | narrow) == usual
+        first = await _choice(provider, logprobs=True, max_tokens=1)
+        for other in (
+            {"repeat_penalty": 2},
+            {"repetition_penalty": 2},
+            {"frequency_penalty": 2},
+            {"presence_penalty": 2},
+            {"logit_bias": {str(_token(first)["id"]): -100}},
+        ):
+            assert await _words(provider, **other) != usual
+        assert await _words(provider, stop=usual.split()[1]) == usual.split()[0] + " "
+
+
+def _token(choice: dict[str, Any]) -> dict[str, Any]:
+    token: dict[str, Any] = choice["logprobs"]["content"][0]
+    return token
+
+
+async def test_it_tells_how_likely_its_words_were(provider: EmbeddedProvider) -> None:
+    with trio.fail_after(120):
+        asked = call(messages=HELLO, max_tokens=2, logprobs=True, top_logprobs=3)
+        async with provider.open(asked) as reply:
+            events = b"".join([each async for each in reply.events(chat_writer())])
+        token = _token(await _choice(provider, logprobs=True, top_logprobs=3))
+
+    assert token["logprob"] <= 0
+    assert len(token["top_logprobs"]) == 3
+    assert events.count(b'"top_logprobs":[{') == 2
+
+
+async def test_it_keeps_to_a_schema(provider: EmbeddedProvider) -> None:
+    schema: dict[str, Any] = {
+        "$defs": {"Day": {"type": "string", "format": "date"}},
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "format": "uuid"},
+            "age": {"type": "integer", "minimum": 30, "maximum": 39},
+            "role": {"enum": ["cook", "clerk"]},
+            "day": {"anyOf": [{"$ref": "#/$defs/Day"}, {"type": "null"}]},
+            "at": {"type": "string", "format": "time"},
+            "since": {"type": "string", "format": "date-time"},
+            "marks": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+        },
+        "required": ["id", "age", "role", "day", "at", "since", "marks"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    with trio.fail_after(120):
+        answer = json.loads(await _words(provider, response_format=form, max_tokens=300))
+
+    assert set(answer) == set(schema["required"])
+    assert UUID(answer["id"])
+    assert 30 <= answer["age"] <= 39
+    assert answer["role"] in {"cook", "clerk"}
+    assert len(answer["marks"]) == 2
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S+", answer["since"])
+
+
+async def test_the_widest_schema_that_it_takes_is_answered_soon(provider: EmbeddedProvider) -> None:
+    choices = [{"type": "string", "maxLength": 19}] * (MOST_PLACES - 1)
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"anyOf": choices}}}
+    with trio.fail_after(20):
+        assert json.loads(await _words(provider, response_format=form, max_tokens=60))
+
+    assert provider.chat_worker.starts == 1
+
+
+async def test_the_worker_grows_no_further_than_it_must(provider: EmbeddedProvider) -> None:
+    with trio.fail_after(120):
+        await _words(provider, max_tokens=1)
+    limits = Path(f"/proc/{provider.chat_worker.process_id}/limits").read_text()  # noqa: ASYNC240 - not a disk
+    (of_data,) = re.findall(r"Max data size +(\d+) +(\d+)", limits)
+
+    assert 1 << 30 < int(of_data[0]) < 2 << 30
+    assert of_data[0] == of_data[1]
 
 
 async def test_a_conversation_that_is_too_long_is_refused_in_words(
@@ -196,6 +301,6 @@ async def test_a_file_that_is_no_model_is_told_of(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(provider.run)
             with pytest.raises(UpstreamUnavailable, match="cannot be loaded"):
-                async with provider.open(call(messages=HELLO)):
+                async with provider.open(call(model="broken", messages=HELLO)):
                     pass
             nursery.cancel_scope.cancel()
