@@ -1,6 +1,7 @@
 """Conversations of a tenant: what responses were given in them, as one list of items."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
 
@@ -26,7 +27,7 @@ from appliance.storage.response_threads import Limits
 MOST_ITEMS = 10_000  # of one conversation
 LARGEST = 64 * 1024 * 1024  # bytes that are read at once
 _READ_IN_LOOP = 256 * 1024  # bytes
-_ITEMS_AT_ONCE = 500
+ITEMS_AT_ONCE = 250  # are written or removed in about 4 ms
 
 _LIVING = "JOIN threads AS t ON t.id = c.thread WHERE t.expires_ns > ?"
 _FIND = f"""
@@ -49,6 +50,30 @@ _DELETE = "DELETE FROM conversations WHERE id = ?"
 _INSERT_ITEM = """
 INSERT INTO conversation_items (conversation, public_id, item, sealed) VALUES (?, ?, ?, ?)
 ON CONFLICT (conversation, public_id) DO NOTHING
+"""
+_LAST_ITEM = "SELECT coalesce(max(id), 0) FROM conversation_items"
+_BEGIN_ARRIVING = "INSERT INTO arriving (response, conversation, after) VALUES (?, ?, ?)"
+_ARRIVE = """
+INSERT INTO conversation_items (conversation, public_id, item)
+SELECT a.conversation, i.public_id, i.item
+FROM arriving AS a JOIN items AS i ON i.response = a.response
+WHERE a.response = ? AND NOT i.is_output AND i.place >= ? AND i.place < ? ORDER BY i.place
+ON CONFLICT (conversation, public_id) DO NOTHING
+"""
+_HAVE_ARRIVED = "DELETE FROM arriving WHERE response = ?"
+_ARRIVING = "SELECT response FROM arriving"
+_TAKE_BACK = """
+DELETE FROM conversation_items WHERE id IN (
+    SELECT c.id FROM arriving AS a JOIN conversation_items AS c
+    ON c.conversation = a.conversation AND c.id > a.after
+    WHERE a.response = ?
+    AND c.public_id IN (SELECT public_id FROM items WHERE response = a.response) LIMIT ?
+)
+"""
+_TRIM = """
+DELETE FROM conversation_items WHERE id IN (
+    SELECT id FROM conversation_items WHERE conversation = ? ORDER BY id LIMIT ?
+)
 """
 _COUNT = "SELECT count(*) FROM conversation_items WHERE conversation = ?"
 _SIZE = "SELECT coalesce(sum(length(item)), 0) FROM conversation_items WHERE conversation = ?"
@@ -87,6 +112,21 @@ class Conversations:
     def __init__(self, database: Database, room: Room) -> None:
         self._database = database
         self._room = room
+        self._taken: dict[str, trio.Lock] = {}
+
+    @asynccontextmanager
+    async def taken(self, conversation_id: str | None) -> AsyncIterator[None]:
+        """Have it for oneself: what comes in steps stays together, and is read when it is whole."""
+        if conversation_id is None:
+            yield
+            return
+        lock = self._taken.setdefault(conversation_id, trio.Lock())
+        async with lock:
+            try:
+                yield
+            finally:
+                if not lock.statistics().tasks_waiting:
+                    self._taken.pop(conversation_id, None)
 
     def create(
         self,
@@ -185,7 +225,10 @@ class Conversations:
 
     async def context(self, conversation_id: str, *, now: datetime) -> list[Item] | None:
         """All of its items as a model reads them, the oldest first. Raises :exc:`TooLarge`."""
+        async with self.taken(conversation_id):
+            return await self._context(conversation_id, now)
 
+    async def _context(self, conversation_id: str, now: datetime) -> list[Item] | None:
         def measure(tx: Connection) -> tuple[int, int] | None:
             found = _numbers(tx, conversation_id, to_ns(now))
             if found is None:
@@ -254,20 +297,56 @@ def thread_of(tx: Connection, conversation_id: str, *, now_ns: int) -> int | Non
 def append(tx: Connection, conversation_id: str, items: Sequence[Item]) -> None:
     """Add what a response was asked with and what it said; what is in there already stays.
 
-    One that was deleted meanwhile gets nothing, one that is full loses its oldest items.
+    One that was deleted meanwhile gets nothing, one that is full loses its oldest items:
+    as many as came, or more with the next (see :func:`trim`).
     """
     found = _numbers(tx, conversation_id, -1)
-    if found is None:
-        return
-    number = found[0]
-    _add(tx, number, items, is_strict=False)
-    excess = _count(tx, number) - MOST_ITEMS
-    if excess > 0:
-        tx.execute(
-            "DELETE FROM conversation_items WHERE id IN (SELECT id FROM conversation_items "
-            "WHERE conversation = ? ORDER BY id LIMIT ?)",
-            (number, excess),
-        )
+    if found is not None:
+        _add(tx, found[0], items, is_strict=False)
+        trim(tx, conversation_id, most=max(ITEMS_AT_ONCE, len(items)))
+
+
+def trim(tx: Connection, conversation_id: str, *, most: int = ITEMS_AT_ONCE) -> bool:
+    """Remove so many items of one that has too many; True while there are more."""
+    found = _numbers(tx, conversation_id, -1)
+    excess = 0 if found is None else _count(tx, found[0]) - MOST_ITEMS
+    if found is not None and excess > 0:
+        tx.execute(_TRIM, (found[0], min(excess, most)))
+    return excess > most
+
+
+def begin_arriving(tx: Connection, response: int, conversation_id: str) -> bool:
+    """Have the input of a response come into its conversation; False if that was deleted."""
+    found = _numbers(tx, conversation_id, -1)
+    if found is not None:
+        ((last,),) = tx.execute(_LAST_ITEM).fetchall()
+        tx.execute(_BEGIN_ARRIVING, (response, found[0], last))
+    return found is not None
+
+
+def arrive(tx: Connection, response: int, start: int) -> None:
+    """Add the next items, from place ``start`` on; what is in there already stays."""
+    tx.execute(_ARRIVE, (response, start, start + ITEMS_AT_ONCE))
+
+
+def have_arrived(tx: Connection, response: int) -> bool:
+    """That was all of them; False if none were to come."""
+    tx.execute(_HAVE_ARRIVED, (response,))
+    return tx.changes() > 0
+
+
+def arriving(tx: Connection) -> list[int]:
+    """The responses whose input is on its way, or was when the process died."""
+    return [msgspec.convert(number, int) for (number,) in tx.execute(_ARRIVING).fetchall()]
+
+
+def take_back(tx: Connection, response: int) -> bool:
+    """Remove some of the items that have come; True while there are more."""
+    tx.execute(_TAKE_BACK, (response, ITEMS_AT_ONCE))
+    if tx.changes() >= ITEMS_AT_ONCE:
+        return True
+    tx.execute(_HAVE_ARRIVED, (response,))
+    return False
 
 
 def find_anywhere(tx: Connection, item_id: str, *, now_ns: int) -> bytes | None:
@@ -300,8 +379,8 @@ def _delete(tx: Connection, conversation_id: str, now_ns: int) -> str:
     found = _numbers(tx, conversation_id, now_ns)
     if found is None:
         return "none"
-    tx.execute(_DELETE_ITEMS, (found[0], _ITEMS_AT_ONCE))
-    if tx.changes() >= _ITEMS_AT_ONCE:
+    tx.execute(_DELETE_ITEMS, (found[0], ITEMS_AT_ONCE))
+    if tx.changes() >= ITEMS_AT_ONCE:
         return "more"
     tx.execute(_DELETE, (found[0],))
     return "gone"

@@ -41,7 +41,8 @@ ORDER BY place DESC LIMIT ?
 _FIND_ITEM = """
 SELECT i.item, i.place, r.body FROM items AS i
 JOIN responses AS r ON r.id = i.response JOIN threads AS t ON t.id = r.thread
-WHERE i.public_id = ? AND t.expires_ns > ? ORDER BY i.id DESC LIMIT 1
+WHERE i.public_id = ? AND t.expires_ns > ? AND r.public_id NOT GLOB 'draft:*'
+ORDER BY i.id DESC LIMIT 1
 """
 _EVENTS = """
 SELECT sequence, event FROM events WHERE response = ? AND sequence > ? ORDER BY sequence LIMIT ?

@@ -27,6 +27,10 @@ class ResponseStatus(StrEnum):
         return self not in {ResponseStatus.QUEUED, ResponseStatus.IN_PROGRESS}
 
 
+# A conversation goes on with what ended so.
+ENDS_WELL = frozenset({ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE})
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """Something said, called or thought. ``json`` holds ``id`` as well.

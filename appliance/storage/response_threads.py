@@ -16,7 +16,7 @@ from appliance.storage.connection import Connection
 EVENTS_KEPT = timedelta(hours=24)  # after the end of a run in the background
 _THREADS_AT_ONCE = 4
 _RESPONSES_AT_ONCE = 16
-_EVICTED_AT_ONCE = 64
+MOST_EVICTED = 64  # for one response
 _ITEMS_AT_ONCE = 200
 _EVENTS_AT_ONCE = 1_000
 
@@ -36,6 +36,12 @@ DELETE FROM conversation_items WHERE id IN (
     WHERE c.thread = ? LIMIT ?
 )
 """
+_REMOVE_SAID = f"""
+DELETE FROM items WHERE id IN (
+    SELECT i.id FROM items AS i JOIN responses AS r ON r.id = i.response
+    WHERE r.thread = ? AND r.{_OVER} LIMIT ?
+)
+"""  # noqa: S608 - all of it is ours
 _REMOVE_RESPONSES = f"""
 DELETE FROM responses WHERE id IN (
     SELECT id FROM responses WHERE thread = ? AND {_OVER} ORDER BY id LIMIT ?
@@ -107,6 +113,15 @@ def sweep(tx: Connection, *, now_ns: int) -> None:
             tx.execute(_NO_EVENTS, (response,))
 
 
+def oldest(tx: Connection, size: int, limits: Limits, *, spare: int | None) -> int | None:
+    """The response that should go first for one more of ``size`` bytes, None if none has to."""
+    found = totals(tx)
+    if found.responses < limits.responses and found.bytes + size <= limits.bytes:
+        return None
+    rows = tx.execute(_OLDEST, (spare, 1)).fetchall()
+    return msgspec.convert(rows[0][0], int) if rows else None
+
+
 def make_room(tx: Connection, size: int, limits: Limits, *, spare: int | None) -> None:
     """Let the oldest responses go for one more of ``size`` bytes; not those of thread ``spare``.
 
@@ -115,7 +130,7 @@ def make_room(tx: Connection, size: int, limits: Limits, *, spare: int | None) -
     found = totals(tx)
     if found.responses < limits.responses and found.bytes + size <= limits.bytes:
         return
-    for (response,) in tx.execute(_OLDEST, (spare, _EVICTED_AT_ONCE)).fetchall():
+    for (response,) in tx.execute(_OLDEST, (spare, MOST_EVICTED)).fetchall():
         tx.execute(_REMOVE_ONE, (response,))
         found = totals(tx)
         if found.responses < limits.responses and found.bytes + size <= limits.bytes:
@@ -143,6 +158,7 @@ def _clear(tx: Connection, thread: int) -> None:
     for statement, most in (
         (_REMOVE_EVENTS, _EVENTS_AT_ONCE),
         (_REMOVE_ITEMS, _ITEMS_AT_ONCE),
+        (_REMOVE_SAID, _ITEMS_AT_ONCE),
         (_REMOVE_RESPONSES, _RESPONSES_AT_ONCE),
     ):
         tx.execute(statement, (thread, most))

@@ -1,7 +1,8 @@
 """Writing responses down: within the caller's transaction.
 
 A response with very many items is written a few at a time, so that the loop is
-not held up: as a draft that nobody can find, until the last of it is there.
+not held up: as a draft that nobody can find, until the last of it is there. It
+is removed in the same way, as a draft again.
 """
 
 import secrets
@@ -13,6 +14,7 @@ import msgspec
 from appliance.storage import conversations, response_reading
 from appliance.storage.connection import Connection
 from appliance.storage.response_rows import (
+    ENDS_WELL,
     Item,
     NewResponse,
     ResponseStatus,
@@ -39,8 +41,15 @@ WHERE id = ?
 """
 _LAST_EVENT = "SELECT max(sequence) FROM events WHERE response = ?"
 _FORGET_OUTPUT = "DELETE FROM items WHERE response = ? AND is_output"
+_COUNT_INPUTS = "SELECT count(*) FROM items WHERE response = ? AND NOT is_output"
 _DRAFT, _AFTER_DRAFTS = "draft:", "draft;"  # what their ids begin with, and what sorts behind
-_REMOVE_DRAFTS = "DELETE FROM responses WHERE public_id >= ? AND public_id < ?"
+_DRAFTS = "SELECT id FROM responses WHERE public_id >= ? AND public_id < ?"
+_HIDE = "UPDATE responses SET public_id = ? WHERE id = ?"
+_REMOVE_EVENTS = """
+DELETE FROM events WHERE response = ? AND sequence IN (
+    SELECT sequence FROM events WHERE response = ? LIMIT ?
+)
+"""
 _REMOVE_ITEMS = """
 DELETE FROM items WHERE id IN (SELECT id FROM items WHERE response = ? LIMIT ?)
 """
@@ -79,9 +88,17 @@ def draft(tx: Connection, response: NewResponse, thread: int, now_ns: int) -> in
 
     It takes the room of the whole, and nobody could guess its id.
     """
-    name = _DRAFT + secrets.token_hex(16)
-    unfinished = replace(response, id=name, status=ResponseStatus.QUEUED)
+    unfinished = replace(response, id=_draft_name(), status=ResponseStatus.QUEUED)
     return _insert_row(tx, unfinished, thread, now_ns)
+
+
+def _draft_name() -> str:
+    return _DRAFT + secrets.token_hex(16)
+
+
+def hide(tx: Connection, number: int) -> None:
+    """Make a draft of a response that is to go."""
+    tx.execute(_HIDE, (_draft_name(), number))
 
 
 def in_steps(items: Sequence[Item], *, most: int) -> Iterator[Sequence[tuple[int, Item]]]:
@@ -108,7 +125,12 @@ def publish(tx: Connection, number: int, response: NewResponse, now_ns: int) -> 
 
 
 def remove_some(tx: Connection, number: int, *, most: int) -> bool:
-    """Remove so many items of a draft, or what is left of it; True while there is more."""
+    """Remove so many rows of a draft, or what is left of it; True while there is more."""
+    if conversations.take_back(tx, number):
+        return True
+    tx.execute(_REMOVE_EVENTS, (number, number, most))
+    if tx.changes() >= most:
+        return True
     tx.execute(_REMOVE_ITEMS, (number, most))
     if tx.changes() >= most:
         return True
@@ -116,9 +138,10 @@ def remove_some(tx: Connection, number: int, *, most: int) -> bool:
     return False
 
 
-def remove_drafts(tx: Connection) -> None:
-    """Remove those of a process that died."""
-    tx.execute(_REMOVE_DRAFTS, (_DRAFT, _AFTER_DRAFTS))
+def drafts(tx: Connection) -> list[int]:
+    """Their numbers; where nothing is under way they are those of a process that died."""
+    rows = tx.execute(_DRAFTS, (_DRAFT, _AFTER_DRAFTS)).fetchall()
+    return [msgspec.convert(number, int) for (number,) in rows]
 
 
 def _insert_row(tx: Connection, response: NewResponse, thread: int, now_ns: int) -> int:
@@ -159,15 +182,26 @@ def finish(
         same = place < len(shown) and shown[place].json == item.said
         rows.append((number, 1, place, item.id, None if same else item.said))
     tx.executemany(_INSERT_ITEM, rows)
-    if status in {ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE}:
+    if status in ENDS_WELL:
         conversation = _conversation_of(tx, number)
         if conversation is not None:
-            inputs = [
-                item_of(row) for row in tx.execute(response_reading.INPUTS, (number,)).fetchall()
-            ]
+            inputs: list[Item] = []
+            if not conversations.have_arrived(tx, number):
+                rows_in = tx.execute(response_reading.INPUTS, (number,)).fetchall()
+                inputs = [item_of(row) for row in rows_in]
             said = {item.id: item.said for item in outputs}
             added = [Item(item.id, item.json, said.get(item.id)) for item in shown]
             conversations.append(tx, conversation, [*inputs, *added])
+
+
+def many_for_conversation(tx: Connection, response_id: str) -> tuple[int, str, int] | None:
+    """The number, conversation and inputs of a response that takes steps to go in there."""
+    found = number_of(tx, response_id)
+    if found is None or found[1] is None:
+        return None
+    ((count,),) = tx.execute(_COUNT_INPUTS, (found[0],)).fetchall()
+    inputs = msgspec.convert(count, int)
+    return (found[0], found[1], inputs) if inputs > conversations.ITEMS_AT_ONCE else None
 
 
 def _conversation_of(tx: Connection, number: int) -> str | None:

@@ -12,16 +12,23 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+import msgspec
 import trio
 
 from appliance.model.errors import ApplianceError, InvalidRequest, TooLarge
 from appliance.model.periods import to_ns
-from appliance.storage import response_reading, response_threads, response_writing
+from appliance.storage import (
+    conversations,
+    response_reading,
+    response_threads,
+    response_writing,
+)
 from appliance.storage.connection import Connection, DatabaseRoot
 from appliance.storage.conversations import Conversations
 from appliance.storage.database import Database
 from appliance.storage.response_rows import (
     COLUMNS,
+    ENDS_WELL,
     MOST_ITEMS,
     Item,
     ItemPage,
@@ -40,6 +47,7 @@ FILE = "responses/responses.sqlite"
 MOST_EVENT_BYTES = 32 * 1024 * 1024  # of one response
 _READ_IN_LOOP = 256 * 1024  # bytes
 _ITEMS_AT_ONCE = 500  # are written in about 3 ms
+_REMOVED_AT_ONCE = 250  # in about as many
 
 _RESPONSES = f"SELECT {COLUMNS} FROM responses AS r JOIN threads AS t ON t.id = r.thread "  # noqa: S608 - all of it is ours
 _FIND = _RESPONSES + "WHERE r.public_id = ? AND t.expires_ns > ?"
@@ -48,10 +56,9 @@ _UNDER_WAY = (
     + "WHERE r.status IN ('queued', 'in_progress') AND r.public_id = coalesce(?, r.public_id)"
 )
 _SET_SESSION = "UPDATE responses SET session = ? WHERE public_id = ?"
-_DELETE = """
-DELETE FROM responses WHERE public_id = ? AND (
-    SELECT t.expires_ns FROM threads AS t WHERE t.id = responses.thread
-) > ?
+_NUMBER = """
+SELECT r.id FROM responses AS r JOIN threads AS t ON t.id = r.thread
+WHERE r.public_id = ? AND t.expires_ns > ?
 """
 
 
@@ -83,7 +90,10 @@ class ResponseStore:
         """Open or create the store; what the last process left under way has failed."""
         store = cls(await Database.open(root, FILE, SCHEMA), root.room)
         try:
-            store._database.write(response_writing.remove_drafts)
+            for number in store._database.read(conversations.arriving):
+                await store._take_back(number)
+            for number in store._database.read(response_writing.drafts):
+                await store._remove(number)
             store.mark_interrupted(now=now)
         except BaseException:
             await store.close()
@@ -143,13 +153,19 @@ class ResponseStore:
 
         Nobody finds such a response before it is whole. Cancelled, it leaves nothing.
         """
-        if len(response.inputs) <= _ITEMS_AT_ONCE:
-            self.add(response, now=now, expires=expires, limits=limits)
-            return
         self._room.require(response.size)
+        await self._evict_for(response, limits or Limits(), now=now)
+        async with self.conversations.taken(response.conversation):
+            if len(response.inputs) <= _ITEMS_AT_ONCE:
+                self.add(response, now=now, expires=expires, limits=limits)
+            else:
+                await self._keep_in_steps(response, now, expires, limits or Limits())
 
+    async def _keep_in_steps(
+        self, response: NewResponse, now: datetime, expires: datetime, limits: Limits
+    ) -> None:
         def begin(tx: Connection) -> int:
-            thread = _make_room(tx, response, limits or Limits(), now=now, expires=expires)
+            thread = _make_room(tx, response, limits, now=now, expires=expires)
             return response_writing.draft(tx, response, thread, to_ns(now))
 
         number = self._database.write(begin)
@@ -158,20 +174,57 @@ class ResponseStore:
                 await trio.lowlevel.checkpoint()
                 add = partial(response_writing.add_inputs, number=number, placed=placed)
                 self._database.write(add)
+            if response.conversation is not None and response.status in ENDS_WELL:
+                await self._arrive(number, response.conversation, len(response.inputs))
             await trio.lowlevel.checkpoint()
             self._database.write(
                 lambda tx: response_writing.publish(tx, number, response, to_ns(now))
             )
         except BaseException:
-            with trio.CancelScope(shield=True):
-                await self._drop_draft(number)
+            await self._remove(number)
             raise
         self._room.changed(response.size)
+        await self._trim(response.conversation)
 
-    async def _drop_draft(self, number: int) -> None:
-        remove = partial(response_writing.remove_some, number=number, most=_ITEMS_AT_ONCE)
+    async def _arrive(self, number: int, conversation: str, inputs: int) -> None:
+        """Have what a response was asked with go into its conversation, a few items at a time."""
+        begin = partial(conversations.begin_arriving, response=number, conversation_id=conversation)
+        if not self._database.write(begin):
+            return
+        for start in range(0, inputs, conversations.ITEMS_AT_ONCE):
+            await trio.lowlevel.checkpoint()
+            self._database.write(partial(conversations.arrive, response=number, start=start))
+
+    async def _take_back(self, number: int) -> None:
+        take_back = partial(conversations.take_back, response=number)
+        with trio.CancelScope(shield=True), suppress(ApplianceError):
+            while self._database.write(take_back):
+                await trio.lowlevel.checkpoint()
+
+    async def _trim(self, conversation: str | None) -> None:
+        if conversation is not None:
+            while self._database.write(partial(conversations.trim, conversation_id=conversation)):
+                await trio.lowlevel.checkpoint()
+
+    async def _evict_for(self, response: NewResponse, limits: Limits, *, now: datetime) -> None:
+        """Let the oldest go for a response, each in its own steps."""
+
+        def oldest(tx: Connection) -> int | None:
+            thread = response_writing.thread_of(tx, response, to_ns(now))
+            return response_threads.oldest(tx, response.size, limits, spare=thread)
+
+        for _ in range(response_threads.MOST_EVICTED):
+            number = self._database.read(oldest)
+            if number is None:
+                return
+            self._database.write(partial(response_writing.hide, number=number))
+            await self._remove(number)
+
+    async def _remove(self, number: int) -> None:
+        """Remove a draft a few rows at a time, whoever is cancelled meanwhile."""
+        remove = partial(response_writing.remove_some, number=number, most=_REMOVED_AT_ONCE)
         # What cannot be removed from a broken file goes when the file is opened next.
-        with suppress(ApplianceError):
+        with trio.CancelScope(shield=True), suppress(ApplianceError):
             while self._database.write(remove):
                 await trio.lowlevel.checkpoint()
 
@@ -202,22 +255,68 @@ class ResponseStore:
         self._room.changed(len(body))
         return changed
 
+    async def end(
+        self,
+        response_id: str,
+        *,
+        status: ResponseStatus,
+        body: bytes,
+        now: datetime,
+        outputs: Sequence[Item] = (),
+        events: Sequence[tuple[int, bytes]] = (),
+    ) -> bool:
+        """As :meth:`update`, for the last time: very many items go into its conversation in steps.
+
+        Cancelled, it has changed nothing.
+        """
+        known = self._database.read(
+            lambda tx: response_writing.many_for_conversation(tx, response_id)
+        )
+        update = partial(
+            self.update,
+            response_id,
+            status=status,
+            body=body,
+            now=now,
+            outputs=outputs,
+            events=events,
+        )
+        if known is None or status not in ENDS_WELL:
+            return update()
+        number, conversation, inputs = known
+        async with self.conversations.taken(conversation):
+            try:
+                await self._arrive(number, conversation, inputs)
+                await trio.lowlevel.checkpoint()
+                changed = update()
+            except BaseException:
+                await self._take_back(number)
+                raise
+            await self._trim(conversation)
+        return changed
+
     def note_session(self, response_id: str, session: str) -> None:
         """Note which session of an agent a response belongs to."""
         self._database.write(lambda tx: tx.execute(_SET_SESSION, (session, response_id)))
 
-    def delete(self, response_id: str, *, now: datetime) -> bool:
-        """Remove a response; False if there is none."""
+    async def delete(self, response_id: str, *, now: datetime) -> bool:
+        """Remove a response; False if there is none. From the first step on nobody finds it."""
 
-        def remove(tx: Connection) -> bool:
-            tx.execute(_DELETE, (response_id, to_ns(now)))
-            removed = tx.changes() > 0
+        def hide(tx: Connection) -> int | None:
+            rows = tx.execute(_NUMBER, (response_id, to_ns(now))).fetchall()
             response_threads.sweep(tx, now_ns=to_ns(now))
-            return removed
+            if not rows:
+                return None
+            number = msgspec.convert(rows[0][0], int)
+            response_writing.hide(tx, number)
+            return number
 
-        removed = self._database.write(remove)
+        number = self._database.write(hide)
+        if number is None:
+            return False
+        await self._remove(number)
         self._room.changed()
-        return removed
+        return True
 
     # Reading
 

@@ -114,5 +114,15 @@ SCHEMA = Schema(
             SET bytes = bytes - length(old.item) - coalesce(length(old.sealed), 0);
         END;
         """,
+        # Very many items go into a conversation in steps. If the last one is never taken,
+        # those that have come are known by this.
+        """
+        CREATE TABLE arriving (
+            response     INTEGER PRIMARY KEY REFERENCES responses (id) ON DELETE CASCADE,
+            conversation INTEGER NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+            after        INTEGER NOT NULL  -- the id of the last item before them
+        ) STRICT;
+        CREATE INDEX arriving_by_conversation ON arriving (conversation);
+        """,
     ),
 )

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import trio
 
+from appliance.config.loading import parse_config
 from appliance.model.calls import Delta, TextDelta
 from appliance.model.quotas import Quotas
 from appliance.protocols.responses.request import ResponsesRequest
@@ -21,7 +22,7 @@ from appliance.storage.responses import ResponseStore
 from appliance.transports.openai_api.responses import described
 from tests.books import HandClock
 from tests.fakes.providers import FakeProvider, FakeReply
-from tests.fakes.tenants import CALLER, Exchange, FakeTenant, open_tenant
+from tests.fakes.tenants import CALLER, CONFIG, Exchange, FakeTenant, open_tenant
 
 
 class ClientLeft(Exception):
@@ -131,6 +132,12 @@ class House:
         """The input of a call of the model."""
         found: list[Any] = msgspec.json.decode(self.stub.calls[number].body["input"])
         return found
+
+
+def allow_tools(house: House, more: str = "") -> None:
+    """As an operator does."""
+    text = CONFIG.replace("stub: {dialect: openai}", "stub: {dialect: openai, extras: true}")
+    house.tenant.config = parse_config(text + more, name="config")
 
 
 def request(said: object = "hi", **more: Any) -> ResponsesRequest:

@@ -1,10 +1,12 @@
 """Conversations: a list of items that responses add to."""
 
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import trio
 
 from appliance.model.errors import AlreadyExists, InvalidRequest, QuotaExceeded, TooLarge
 from appliance.storage import conversations
@@ -12,7 +14,19 @@ from appliance.storage.response_rows import Item, PageOf, ResponseStatus
 from appliance.storage.response_threads import Limits, Totals
 from appliance.storage.responses import ResponseStore
 from tests.books import NOON, tenant_root
-from tests.storage.test_responses import MONTH, add, body, item, queued, response, totals
+from tests.fakes.cancelling import each_cancellation
+from tests.storage.test_responses import (
+    LARGE,
+    MONTH,
+    add,
+    body,
+    item,
+    keep,
+    queued,
+    response,
+    totals,
+    turns_during,
+)
 
 
 @pytest.fixture
@@ -128,7 +142,7 @@ async def test_items_are_added_found_listed_and_removed(store: ResponseStore) ->
 async def test_deleting_it_leaves_its_responses(
     store: ResponseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversations, "_ITEMS_AT_ONCE", 2)
+    monkeypatch.setattr(conversations, "ITEMS_AT_ONCE", 2)
     begin(store, "conv_1", *(item(str(number)) for number in range(5)))
     add(store, response("r", conversation="conv_1"))
 
@@ -188,3 +202,111 @@ async def test_a_large_one_is_read_beside_the_loop(store: ResponseStore) -> None
 
     assert await held(store) == ["big"]
     assert totals(store) == Totals(0, 1, len(item("big", "x" * 300_000).json))
+
+
+# Very many items come in steps
+
+
+def many(name: str = "r") -> list[str]:
+    return [f"{name}-in{number}" for number in range(LARGE)]
+
+
+async def run_in_background(store: ResponseStore, name: str) -> None:
+    """The last step of one that was begun before."""
+    out = item(f"{name}-out")
+    await store.end(name, status=ResponseStatus.COMPLETED, body=body(name, out), now=NOON)
+
+
+@pytest.fixture(params=["at once", "in the background"])
+def bring(request: pytest.FixtureRequest, store: ResponseStore) -> Callable[[], Awaitable[None]]:
+    """Keep the response "r", which was asked with very many items."""
+    if request.param == "at once":
+        return lambda: keep(store, response("r", inputs=LARGE, conversation="conv_1"))
+
+    async def end() -> None:
+        if store.find("r", now=NOON) is None:
+            add(store, queued("r", inputs=LARGE, conversation="conv_1"))
+        await run_in_background(store, "r")
+
+    return end
+
+
+async def test_very_many_items_come_in_their_order_while_others_go_on(
+    store: ResponseStore, bring: Callable[[], Awaitable[None]]
+) -> None:
+    begin(store, "conv_1", item("a"), item("r-in7"))
+
+    assert await turns_during(bring)
+
+    rest = [name for name in many() if name != "r-in7"]
+    assert await held(store) == ["a", "r-in7", *rest, "r-out"]
+
+
+async def test_who_reads_or_adds_meanwhile_waits_for_all_of_them(
+    store: ResponseStore, bring: Callable[[], Awaitable[None]]
+) -> None:
+    begin(store)
+    read: list[list[str] | None] = []
+
+    async def look() -> None:
+        read.append(await held(store))
+        await keep(store, response("s", conversation="conv_1"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bring)
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(look)
+
+    whole = [*many(), "r-out"]
+    said = ["s-in0", "s-out"]
+    assert (read, await held(store)) in [([whole], [*whole, *said]), ([[]], [*said, *whole])]
+
+
+async def test_cancelled_anywhere_all_have_come_or_none(
+    store: ResponseStore, bring: Callable[[], Awaitable[None]]
+) -> None:
+    begin(store, "conv_1", item("a"))
+
+    async for _ in each_cancellation(bring):
+        assert await held(store) in (["a"], ["a", *many(), "r-out"])
+        assert not store._database.read(conversations.arriving)
+        await store.delete("r", now=NOON)
+        await store.conversations.delete("conv_1", now=NOON)
+        begin(store, "conv_1", item("a"))
+
+
+async def test_a_process_that_died_leaves_none_of_those_on_their_way(tmp_path: Path) -> None:
+    root = tenant_root(tmp_path / "acme")
+    store = await ResponseStore.open(root, now=NOON)
+    begin(store, "conv_1", item("a"))
+    begin(store, "conv_2", item("a"))
+    add(store, queued("q", inputs=LARGE, conversation="conv_1"))
+    copied = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_in_background, store, "q")
+        nursery.start_soon(keep, store, response("r", inputs=LARGE, conversation="conv_2"))
+        while not copied:
+            await trio.lowlevel.checkpoint()
+            if len(store._database.read(conversations.arriving)) == 2:
+                shutil.copytree(tmp_path / "acme", tmp_path / "crashed")
+                copied = True
+    await store.close()
+    root.close()
+
+    again = tenant_root(tmp_path / "crashed")
+    opened = await ResponseStore.open(again, now=NOON)
+    assert await held(opened, "conv_1") == await held(opened, "conv_2") == ["a"]
+    assert not opened._database.read(conversations.arriving)
+    await opened.close()
+    again.close()
+
+
+async def test_one_that_is_full_loses_its_oldest_in_steps(
+    store: ResponseStore, bring: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "MOST_ITEMS", 10)
+    begin(store, "conv_1", item("a"))
+
+    await bring()
+
+    assert await held(store) == [*many()[-9:], "r-out"]

@@ -1,7 +1,7 @@
 """What is kept of responses: found again, continued, expired, and never too much."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ async def test_a_chain_without_its_beginning_is_none(store: ResponseStore) -> No
     add(store, response("a"))
     add(store, response("b", previous="a"))
 
-    assert store.delete("a", now=NOON)
+    assert await store.delete("a", now=NOON)
 
     assert await said(store, "b") is None
     assert await said(store, "a") is None
@@ -160,8 +160,8 @@ async def test_a_chain_has_an_end(store: ResponseStore, monkeypatch: pytest.Monk
 async def test_deleting_twice_finds_nothing(store: ResponseStore) -> None:
     add(store, response("a"))
 
-    assert store.delete("a", now=NOON)
-    assert not store.delete("a", now=NOON)
+    assert await store.delete("a", now=NOON)
+    assert not await store.delete("a", now=NOON)
     assert store.find("a", now=NOON) is None
     assert (await store.find_items(["a-in0", "a-out"], now=NOON)) == {}
     assert totals(store) == Totals(0, 0, 0)
@@ -179,7 +179,7 @@ async def test_it_is_there_until_the_last_moment(store: ResponseStore) -> None:
     assert await said(store, "a", now=NOON + MONTH) is None
     assert store.input_items("a", PageOf(), now=NOON + MONTH) is None
     assert (await store.find_items(["a-out"], now=NOON + MONTH)) == {}
-    assert not store.delete("a", now=NOON + MONTH)
+    assert not await store.delete("a", now=NOON + MONTH)
 
 
 async def test_whoever_goes_on_keeps_what_was_before(store: ResponseStore) -> None:
@@ -338,7 +338,7 @@ async def test_a_run_is_queued_goes_on_and_ends(store: ResponseStore) -> None:
 
 async def test_a_deleted_run_stays_deleted(store: ResponseStore) -> None:
     add(store, queued())
-    store.delete("bg", now=NOON)
+    await store.delete("bg", now=NOON)
 
     assert not store.update("bg", status=ResponseStatus.COMPLETED, body=body("bg"), now=NOON)
     assert not store.add_events("bg", [(0, b"{}")])
@@ -443,8 +443,8 @@ async def test_a_crash_at_any_moment_leaves_all_of_a_change_or_nothing(tmp_path:
 LARGE = 1_000  # items; written in several steps
 
 
-async def keep(store: ResponseStore, new: NewResponse) -> None:
-    await store.keep(new, now=NOON, expires=NOON + MONTH)
+async def keep(store: ResponseStore, new: NewResponse, limits: Limits | None = None) -> None:
+    await store.keep(new, now=NOON, expires=NOON + MONTH, limits=limits)
 
 
 @pytest.mark.parametrize("inputs", [1, LARGE])
@@ -503,7 +503,7 @@ async def test_cancelled_anywhere_it_is_all_there_or_nothing_is(store: ResponseS
     async for _ in each_cancellation(lambda: keep(store, response("a", inputs=LARGE))):
         found = store.find("a", now=NOON)
         assert totals(store) == (Totals(0, 0, 0) if found is None else whole)
-        store.delete("a", now=NOON)
+        await store.delete("a", now=NOON)
 
 
 async def test_what_cannot_be_kept_leaves_nothing(store: ResponseStore) -> None:
@@ -536,6 +536,79 @@ async def test_a_process_that_died_leaves_no_half_of_one(tmp_path: Path) -> None
     again.close()
 
 
+async def turns_during(work: Callable[[], Awaitable[object]]) -> int:
+    """How often others have their turn while ``work`` is done."""
+    turns = 0
+    async with trio.open_nursery() as nursery:
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        nursery.start_soon(count)
+        await trio.lowlevel.checkpoint()
+        before = turns
+        await work()
+        found = turns - before
+        nursery.cancel_scope.cancel()
+    return found
+
+
+async def test_very_many_items_are_removed_while_others_go_on(store: ResponseStore) -> None:
+    await keep(store, response("a", inputs=LARGE))
+
+    async def look() -> None:
+        assert store.find("a", now=NOON) is None
+        assert await store.find_items(["a-in0"], now=NOON) == {}
+
+    async with trio.open_nursery() as nursery:
+
+        async def delete() -> None:
+            nursery.start_soon(look)
+            assert await store.delete("a", now=NOON)
+
+        turns = await turns_during(delete)
+
+    assert turns
+    assert totals(store) == Totals(0, 0, 0)
+
+
+async def test_very_many_items_make_room_while_others_go_on(store: ResponseStore) -> None:
+    await keep(store, response("a", inputs=LARGE))
+
+    turns = await turns_during(lambda: keep(store, response("b"), limits=Limits(responses=1)))
+
+    assert turns
+    assert store.find("a", now=NOON) is None
+    assert totals(store) == Totals(1, 0, response("b").size)
+
+
+async def test_very_many_items_that_have_expired_go_a_few_with_each_write(
+    store: ResponseStore,
+) -> None:
+    await keep(store, response("a", inputs=LARGE))
+    later = NOON + 2 * MONTH
+
+    writes = 0
+    while totals(store).responses:
+        await store.delete("nobody", now=later)
+        writes += 1
+
+    assert writes > LARGE // 500
+
+
+async def test_a_deletion_that_is_cancelled_is_one_all_the_same(store: ResponseStore) -> None:
+    await keep(store, response("a", inputs=LARGE))
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await store.delete("a", now=NOON)
+
+    assert totals(store) == Totals(0, 0, 0)
+
+
 async def test_one_tenants_store_does_not_reach_anothers(tmp_path: Path) -> None:
     roots = [tenant_root(tmp_path / name, name) for name in ("acme", "other")]
     stores = [await ResponseStore.open(root, now=NOON) for root in roots]
@@ -544,7 +617,7 @@ async def test_one_tenants_store_does_not_reach_anothers(tmp_path: Path) -> None
     assert stores[1].find("a", now=NOON) is None
     assert await said(stores[1], "a") is None
     assert (await stores[1].find_items(["a-in0"], now=NOON)) == {}
-    assert not stores[1].delete("a", now=NOON)
+    assert not await stores[1].delete("a", now=NOON)
     assert stores[0].find("a", now=NOON) is not None
     for opened in stores:
         await opened.close()

@@ -4,6 +4,7 @@ Events that are not known are skipped. Some servers send few: what they leave
 out is read from what they end with (see :mod:`.answer_items`).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,13 +38,27 @@ _REASONS = {
     "max_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
+# An emoji may be cut in two, each half an escape at an end of what an event says.
+_FIRST_HALF = re.compile(
+    rb'("delta"\s*:\s*"(?:[^"\\]|\\.)*?)(\\u[dD][89abAB][0-9a-fA-F]{2})"', re.DOTALL
+)
+_SECOND_HALF = re.compile(rb'("delta"\s*:\s*")(?=\\u[dD][c-fC-F])')
 _LONGEST_EVENT = 32 * 1024 * 1024  # bytes; it may hold pictures
 
 
 class StreamReader:
     """Reads ``response.created`` … ``response.completed``; implements ``AnswerReader``."""
 
-    __slots__ = ("_answer", "_readers", "_splitter", "failure", "finished", "text_bytes", "usage")
+    __slots__ = (
+        "_answer",
+        "_half",
+        "_readers",
+        "_splitter",
+        "failure",
+        "finished",
+        "text_bytes",
+        "usage",
+    )
 
     def __init__(self) -> None:
         self.usage: TokenUsage | None = None
@@ -52,6 +67,7 @@ class StreamReader:
         self.failure: AnswerFailed | None = None
         self._splitter = sse.EventSplitter(limit_bytes=_LONGEST_EVENT)
         self._answer = AnswerItems()
+        self._half = b""  # of an emoji, to go before what is said next
         thought = self._thought
         self._readers: Mapping[str, Callable[[_Event], Iterator[Delta]]] = {
             "response.output_text.delta": self._said,
@@ -81,6 +97,8 @@ class StreamReader:
                 for payload in sse.payloads(self._splitter.feed(data)):
                     if payload.strip() == b"[DONE]":
                         continue  # the event before it ended the answer, or nothing did
+                    if self._half or b"\\u" in payload:
+                        payload = self._joined(payload)
                     event = decode_object(payload)
                     if (said := self._plainly_said(event)) is not None:
                         deltas.append(said)
@@ -92,6 +110,17 @@ class StreamReader:
             self.failure = exc
         self.text_bytes += sum(map(text_bytes, deltas))
         return deltas
+
+    def _joined(self, payload: bytes) -> bytes:
+        """``payload`` with the half before it, and without one that the next goes on with."""
+        if self._half:
+            half, self._half = self._half, b""
+            payload = _SECOND_HALF.sub(lambda found: found[1] + half, payload, count=1)
+        found = _FIRST_HALF.search(payload)
+        if found is None:
+            return payload
+        self._half = found[2]
+        return payload[: found.start(2)] + payload[found.end(2) :]
 
     def _plainly_said(self, event: _Event) -> Delta | None:
         """The text of an event that holds nothing else; that is nearly every one."""

@@ -576,12 +576,31 @@ def test_items_without_a_place_are_told_apart_by_their_ids() -> None:
     assert names == ["a", "b"]
 
 
-def test_an_emoji_that_was_cut_in_two_does_not_end_the_answer() -> None:
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([rb"a\ud83d", rb"\ude00b"], "a\N{GRINNING FACE}b"),
+        ([rb"\uD83D", rb"\uDE00\ud83d", rb"\ude00"], "\N{GRINNING FACE}" * 2),
+        ([rb"\ud83d\ude00", rb"b"], "\N{GRINNING FACE}b"),
+        ([rb"a\ud83d", rb"b"], "ab"),  # the other half never comes
+        ([rb"\\ud83d", rb"\\ude00"], r"\ud83d\ude00"),  # what only looks like one
+        ([rb"\"delta\":\"\ud83d", rb"\ude00"], '"delta":"\N{GRINNING FACE}'),
+    ],
+)
+def test_an_emoji_that_was_cut_in_two_is_one_again(pieces: list[bytes], text: str) -> None:
     reader = StreamReader()
-    halves = [b'"\\ud83d"', b'"\\ude00"']
-    event = b'data: {"type":"response.output_text.delta","output_index":0,"delta":%s}\n\n'
+    event = b'data: {"type":"response.output_text.delta","output_index":0,"delta": "%s"}\n\n'
 
-    deltas = reader.deltas(b"".join(event % half for half in halves) + stream(COMPLETED))
+    deltas = reader.deltas(b"".join(event % piece for piece in pieces) + stream(COMPLETED))
 
     assert reader.failure is None
-    assert [type(delta) for delta in deltas] == [TextDelta, TextDelta, Finished]
+    assert "".join(each.text for each in deltas if isinstance(each, TextDelta)) == text
+
+
+def test_half_an_emoji_alone_does_not_end_the_answer() -> None:
+    reader = StreamReader()
+    said = b'data: {"type":"response.output_text.delta","output_index":0,"delta":"\\ude00b"}\n\n'
+
+    deltas = reader.deltas(said + stream(COMPLETED))
+
+    assert [type(delta) for delta in deltas] == [TextDelta, Finished]

@@ -17,7 +17,7 @@ from appliance.services.token_counts import ProviderCount, TokenCounts
 from tests.fakes.cancelling import each_cancellation
 from tests.fakes.providers import FakeReply
 from tests.fakes.tenants import CALLER
-from tests.services.responding import House, open_house, request
+from tests.services.responding import House, allow_tools, open_house, request
 
 
 def asked(**body: Any) -> ResponsesRequest:
@@ -214,6 +214,9 @@ async def test_no_provider_is_shown_tools_of_its_own_to_count(
 async def test_what_a_providers_tool_did_may_hold_anything(tmp_path: Path) -> None:
     odd = {"type": "mcp_call", "role": ["system"], "content": [7], "name": {}, "arguments": 1}
     async with open_house(tmp_path) as house:
+        with pytest.raises(InvalidRequest):  # it would not go out with the gateway's key
+            await service(house).count(house.tenant, CALLER, request([odd]))
+        allow_tools(house)
         found = await service(house).count(house.tenant, CALLER, request([odd]))
         made = await house.answer(
             [odd, {"role": "user", "content": "x" * 100}],

@@ -14,7 +14,6 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from appliance.config.loading import parse_config
 from appliance.model.calls import Delta
 from appliance.model.errors import (
     ContextTooLong,
@@ -37,8 +36,15 @@ from appliance.storage.response_rows import PageOf, ResponseStatus
 from appliance.storage.responses import ResponseStore
 from tests.fakes.cancelling import each_cancellation
 from tests.fakes.providers import FakeReply
-from tests.fakes.tenants import CALLER, CONFIG
-from tests.services.responding import ClientLeft, Endless, FakeSink, House, open_house
+from tests.fakes.tenants import CALLER
+from tests.services.responding import (
+    ClientLeft,
+    Endless,
+    FakeSink,
+    House,
+    allow_tools,
+    open_house,
+)
 
 
 @pytest.fixture
@@ -578,12 +584,6 @@ class Searching(FakeReply):
         yield [HostedCall(key=0, item=SEARCHED, is_done=True)]
         async for deltas in super().deltas():
             yield deltas
-
-
-def allow_tools(house: House, more: str = "") -> None:
-    """As an operator does."""
-    text = CONFIG.replace("stub: {dialect: openai}", "stub: {dialect: openai, extras: true}")
-    house.tenant.config = parse_config(text + more, name="config")
 
 
 async def test_what_such_a_tool_did_is_kept_and_goes_back(tmp_path: Path) -> None:
