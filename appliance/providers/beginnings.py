@@ -5,6 +5,7 @@ the first event, or nothing but comments while they queue the request.
 """
 
 import re
+from collections.abc import Callable
 
 from appliance.protocols.answers import AnswerReader
 
@@ -18,13 +19,14 @@ _EVENT = re.compile(rb"^(?:data:.*(?:\r?\n){2}|\{.*\n)", re.MULTILINE)
 class Beginning:
     """Takes what comes, and keeps it in ``data`` for whoever reads the answer then.
 
-    ``probe`` is a reader of the answer's dialect of which nothing else is asked.
+    ``probe`` makes a reader of the answer's dialect, of which nothing else is asked.
     With ``needs_token`` an answer begins with what it says, without with any event
     that is no error.
     """
 
-    def __init__(self, probe: AnswerReader, *, needs_token: bool) -> None:
-        self._probe = probe
+    def __init__(self, probe: Callable[[], AnswerReader], *, needs_token: bool) -> None:
+        self._make_probe = probe
+        self._probe: AnswerReader | None = None  # mostly there is no need for one
         self._needs_token = needs_token
         self.data = b""
 
@@ -33,6 +35,8 @@ class Beginning:
         self.data += data
         if not self._needs_token and self._is_usual():
             return True
+        if self._probe is None:
+            self._probe = self._make_probe()
         deltas = self._probe.deltas(data)
         if deltas or self._probe.finished:
             return True

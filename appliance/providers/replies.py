@@ -138,7 +138,7 @@ class StreamedReply:
         What has come is read in its time. Raises as reading it would, also for
         an answer that begins with an error.
         """
-        beginning = Beginning(type(self._reader)(), needs_token=needs_token or not self._relays)
+        beginning = Beginning(type(self._reader), needs_token=needs_token or not self._relays)
         has_begun = False
         try:
             while not has_begun:

@@ -55,7 +55,7 @@ RESPONSES: Reader = responses.StreamReader
 def test_it_has_begun_with_the_last_of_these_pieces_and_not_before(
     reader: Reader, pieces: tuple[bytes, ...], *, needs_token: bool
 ) -> None:
-    beginning = Beginning(reader(), needs_token=needs_token)
+    beginning = Beginning(reader, needs_token=needs_token)
 
     assert [beginning.feed(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     assert beginning.data == b"".join(pieces)
@@ -76,13 +76,13 @@ def test_an_answer_that_begins_with_an_error_has_not_begun(
     reader: Reader, data: bytes, *, needs_token: bool
 ) -> None:
     with pytest.raises(AnswerFailed):
-        Beginning(reader(), needs_token=needs_token).feed(data)
+        Beginning(reader, needs_token=needs_token).feed(data)
 
 
 @given(cuts=st.sets(st.integers(1, len(COMMENT + ERROR) - 1)))
 def test_an_error_is_seen_however_it_is_cut(cuts: set[int]) -> None:
     data = COMMENT + ERROR
-    beginning = Beginning(CHAT(), needs_token=False)
+    beginning = Beginning(CHAT, needs_token=False)
     *first, last = [data[start:end] for start, end in pairwise([0, *sorted(cuts), len(data)])]
 
     assert not any(map(beginning.feed, first))
@@ -91,7 +91,7 @@ def test_an_error_is_seen_however_it_is_cut(cuts: set[int]) -> None:
 
 
 def test_what_says_nothing_for_a_megabyte_is_kept_no_longer() -> None:
-    beginning = Beginning(CHAT(), needs_token=True)
+    beginning = Beginning(CHAT, needs_token=True)
 
     assert not beginning.feed(COMMENT)
     assert beginning.feed(COMMENT * 70_000)
