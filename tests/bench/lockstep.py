@@ -54,8 +54,9 @@ class Script:
     def of(cls, events: Sequence[bytes], *, first: int = 1, last: int, exact: bool) -> "Script":
         """Each event is a step, but for the ``first`` ones and the ``last`` ones together.
 
-        Usage and the end come together, as providers send them: a gateway may
-        keep the last events until the call is settled.
+        Why an answer ended, its usage and its end come together, as providers
+        send them: a gateway may keep them until it knows that this was all, and
+        until the call is settled.
         """
         chunks = [_chunk(event) for event in events]
         middle = chunks[first:-last]
@@ -67,8 +68,7 @@ class Script:
         return cls(steps, (*range(first, first + len(middle) + 1), len(events)), exact)
 
 
-CHAT = Script.of(EVENTS, last=2, exact=True)
-# What ends an answer is one step where others may hold it back until they know the usage.
+CHAT = Script.of(EVENTS, last=3, exact=True)
 TRANSLATED_CHAT = Script.of(EVENTS, last=3, exact=False)
 TRANSLATED_MESSAGES = Script.of(MESSAGES_EVENTS, first=2, last=3, exact=False)
 
