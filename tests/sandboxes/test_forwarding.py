@@ -138,7 +138,11 @@ def test_the_command_has_no_children_and_ignores_no_signals_it_did_not_ask_for(r
         """
     )
 
-    assert done.stdout.splitlines() == ["none", "[]"]
+    # Whoever starts the tests in the background has them ignored already.
+    inherited = [
+        each for each in (signal.SIGINT, signal.SIGQUIT) if signal.getsignal(each) is signal.SIG_IGN
+    ]
+    assert done.stdout.splitlines() == ["none", str(inherited)]
 
 
 def test_a_pipe_is_preserved(run: Run) -> None:
