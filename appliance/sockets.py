@@ -36,14 +36,17 @@ async def receive_some(stream: trio.abc.Stream, limit: int) -> bytes:
     """Wait for data and return it, ``b""`` at the end; raise as the stream would."""
     if type(stream) is not trio.SocketStream:
         return bytes(await stream.receive_some(limit))
+    fileno = stream.socket.fileno
     while True:
-        if stream.socket.fileno() < 0:
+        descriptor = fileno()
+        if descriptor < 0:
             # Waiting for a descriptor that is gone is a ``ValueError`` in trio.
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("the stream was closed")
-        await trio.lowlevel.wait_readable(stream.socket)
+        await trio.lowlevel.wait_readable(descriptor)
         try:
-            return os.read(stream.socket.fileno(), limit)
+            # Asked again: closed meanwhile, the number may be another file's by now.
+            return os.read(fileno(), limit)
         except BlockingIOError:
             continue  # woken for nothing, which the kernel may do
         except OSError as exc:

@@ -220,6 +220,8 @@ class _Chunked:
         self.excess = False
 
     def receive(self, data: bytes) -> None:
+        if not self._rest and not self._left and not self._in_trailer and self._is_one(data):
+            return
         data, position = self._rest + data, 0
         while not self._in_trailer:
             if self._left:
@@ -236,6 +238,18 @@ class _Chunked:
             self._in_trailer = length == 0
             self._left = length + 2 if length else 0
         self._read_trailer(data[position:])
+
+    def _is_one(self, data: bytes) -> bool:
+        """Take ``data`` if it is one whole chunk: an event of a live stream."""
+        size = _SIZE.match(data)
+        if size is None:
+            return False
+        start = size.end()
+        end = start + int(size[1], 16)
+        if end == start or len(data) != end + 2 or not data.endswith(b"\r\n"):
+            return False
+        self._pieces.append(data[start:end])
+        return True
 
     def _read_data(self, data: bytes, position: int) -> int:
         """Take what ``data`` holds of the chunk; return where to read on."""

@@ -159,7 +159,7 @@ class StreamedReply:
             data = await self._response.receive()
         except CONNECTION_TROUBLE as exc:
             raise connection_failure(self._context.provider, exc) from exc
-        self._silence.expect()
+        self._silence.expect()  # for whoever handles it
         return data or self._some(self._last_word())
 
     def _last_word(self) -> bytes:
