@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 
@@ -10,7 +10,12 @@ from appliance.config.model_schema import timeouts_of
 from appliance.config.schema import GatewayConfig
 from appliance.model.attempts import COOLING, Trail
 from appliance.model.calls import ModelCall, Timeouts
-from appliance.model.errors import ApplianceError, ProviderFailure, UpstreamUnavailable
+from appliance.model.errors import (
+    ApplianceError,
+    InvalidRequest,
+    ProviderFailure,
+    UpstreamUnavailable,
+)
 from appliance.providers.api_keys import ApiKey
 from appliance.providers.base import Provider, Reply
 from appliance.services.call_requests import AwakeTenant, CallRequest
@@ -27,6 +32,43 @@ class Begun:
     opening: AbstractAsyncContextManager[Reply]
     waited: float  # seconds, all attempts together
     trail: Trail
+
+
+@dataclass(slots=True)
+class _Misses:
+    """What those failed with who were asked."""
+
+    began: float
+    trail: Trail = field(default_factory=Trail)
+    _told: ProviderFailure | None = None
+    _wordless: InvalidRequest | None = None
+
+    def add(self, target: Target, failure: ProviderFailure) -> None:
+        """Raises ``failure`` if nobody else is to be asked."""
+        if self._told is None or self._told.lasts or not failure.lasts:
+            self._told = failure
+        self.trail.miss(str(target), failure.code)
+        if not failure.retryable:
+            raise self._with_trail(failure)
+
+    def pass_over(self, target: Target, refused: InvalidRequest) -> None:
+        """It has no word for something in the request, where the next may have one."""
+        self.trail.attempts -= 1  # nothing was sent
+        self.trail.miss(str(target), refused.code)
+        self._wordless = self._wordless or refused
+
+    def told(self, model: str) -> ApplianceError:
+        """What the caller is told when nobody has answered."""
+        if self._told is not None:
+            return self._with_trail(self._told)
+        if self._wordless is not None:
+            return self._wordless
+        return UpstreamUnavailable(f"no provider of {model} is configured any more")
+
+    def _with_trail(self, failure: ProviderFailure) -> ProviderFailure:
+        self.trail.waited = perf_counter() - self.began
+        failure.trail = self.trail
+        return failure
 
 
 class Asking:
@@ -55,14 +97,14 @@ class Asking:
 
         ``asking`` is told of each target before it is asked, and of None when
         it has refused. Raises what the last one failed with, or one before it
-        that may be over soon where the last one's failure is not.
+        that may be over soon where the last one's failure is not; and
+        :exc:`InvalidRequest` where nobody has words for the request.
         """
-        began = perf_counter()
-        trail = Trail()
+        misses = _Misses(perf_counter())
+        trail = misses.trail
         # The ledger knows more kinds, which are asked in the same way.
         kind = EMBEDDING if request.kind == EMBEDDING else CHAT
         targets = self._router.order(route, kind=kind, owner=partial(owner_of, tenant))
-        told: ProviderFailure | None = None
         for target in targets:
             provider = tenant.own_provider(target.provider) or self._providers().get(
                 target.provider
@@ -94,30 +136,24 @@ class Asking:
                     # Refused or unreachable: nothing was generated, nothing is owed.
                     asking(None)
                     failed = failure
-                    if told is None or told.lasts or not failure.lasts:
-                        told = failure
-                    trail.miss(str(target), failure.code)
-                    if not failure.retryable:
-                        trail.waited = perf_counter() - began
-                        failure.trail = trail
-                        raise
+                    misses.add(target, failure)
                     if key is not None and self._keys.note_failure(target, kind, key, failure):
                         continue
                     break
+                except InvalidRequest as refused:
+                    asking(None)
+                    misses.pass_over(target, refused)
+                    break
                 except ApplianceError:
-                    asking(None)  # there is no word for something in it: nothing was sent
+                    asking(None)
                     raise
                 self._note_success(target, kind, key, owner)
                 if len(targets) > 1:
                     self._note_passed_over(tenant, route, kind, target, trail)
-                return Begun(target, reply, opening, perf_counter() - began, trail)
+                return Begun(target, reply, opening, perf_counter() - misses.began, trail)
             if failed is not None:
                 self._router.note_failure(target, failed, kind=kind, owner=owner)
-        if told is not None:
-            trail.waited = perf_counter() - began
-            told.trail = trail
-            raise told
-        raise UpstreamUnavailable(f"no provider of {request.model} is configured any more")
+        raise misses.told(request.model)
 
     def _note_success(self, target: Target, kind: str, key: ApiKey | None, owner: str) -> None:
         self._router.note_success(target, kind=kind, owner=owner)

@@ -8,7 +8,12 @@ import pytest
 
 from appliance.config.loading import parse_config
 from appliance.model.calls import Timeouts
-from appliance.model.errors import ProviderFailure, UpstreamFailed, UpstreamUnavailable
+from appliance.model.errors import (
+    InvalidRequest,
+    ProviderFailure,
+    UpstreamFailed,
+    UpstreamUnavailable,
+)
 from appliance.providers.api_keys import ApiKey
 from appliance.providers.errors import (
     AccountSpent,
@@ -72,6 +77,31 @@ async def test_who_failed_before_is_named_with_the_reason(tenant: FakeTenant) ->
     again = await ask(exchange, tenant, EITHER)
     assert again.trail.attempts == 1
     assert again.trail.header() == "stub/mock;reason=cooling"
+
+
+async def test_who_has_no_word_for_a_request_is_passed_over(tenant: FakeTenant) -> None:
+    wordless = InvalidRequest.at("n", "cannot be expressed here", "leave it out")
+    exchange = Exchange(scripted(wordless, wordless), scripted(None, DOWN))
+
+    call = await ask(exchange, tenant, EITHER)
+
+    assert str(call.target) == "spare/other"
+    assert call.trail.attempts == 1, "nothing was sent to the first"
+    assert call.trail.header() == "stub/mock;reason=invalid-request"
+    with pytest.raises(UpstreamUnavailable):  # that may pass; the other will not
+        await ask(exchange, tenant, EITHER)
+
+
+async def test_a_request_that_nobody_has_words_for_is_refused_and_costs_nothing(
+    tenant: FakeTenant,
+) -> None:
+    first = InvalidRequest.at("n", "cannot be expressed here", "leave it out")
+    second = InvalidRequest.at("top_k", "cannot be expressed here", "leave it out")
+
+    with pytest.raises(InvalidRequest, match="n: cannot"):
+        await ask(Exchange(scripted(first), scripted(second)), tenant, EITHER)
+
+    assert tenant.entries("outcome, input_tokens, output_tokens") == [("failed", 0, 0)]
 
 
 async def test_a_failure_says_who_was_asked(tenant: FakeTenant) -> None:

@@ -337,7 +337,7 @@ async def test_the_next_provider_is_asked_and_only_it_is_paid(
 
 @pytest.mark.parametrize(
     "failure",
-    [refused(400), ContextExceeded("x"), InvalidRequest("x"), ValueError("a bug")],
+    [refused(400), ContextExceeded("x"), ValueError("a bug")],
     ids=repr,
 )
 async def test_what_is_wrong_with_the_request_is_not_asked_of_another(
