@@ -14,7 +14,7 @@ from appliance.model.errors import Fault, InvalidRequest
 from appliance.services.call_requests import CallRequest
 from appliance.services.surcharges import require_plain, require_plain_model
 from tests.fakes.providers import FakeProvider, FakeReply
-from tests.fakes.tenants import CALLER, CONFIG, Exchange, open_tenant
+from tests.fakes.tenants import CALLER, CONFIG, Exchange, FakeTenant, open_tenant
 from tests.fakes.writers import chat_writer
 
 CHAT, RESPONSES, MESSAGES = Dialect.OPENAI, Dialect.RESPONSES, Dialect.ANTHROPIC
@@ -413,6 +413,19 @@ EXTRA_BOTH = EXTRA_STUB.replace(
 )
 
 
+async def expect(tenant: FakeTenant, request: CallRequest, *, passes: bool, field: str) -> None:
+    """That the request is answered, or refused for the field before anything is in the books."""
+    calls = Exchange(FakeProvider("stub", [FakeReply()]), FakeProvider("spare")).calls
+    if passes:
+        async with calls.open(tenant, CALLER, request) as call:
+            await call.reply.whole(chat_writer())
+        return
+    with pytest.raises(InvalidRequest, match=field):
+        async with calls.open(tenant, CALLER, request):
+            raise AssertionError("it was let pass")
+    assert tenant.entries("outcome") == []
+
+
 @pytest.mark.parametrize("size", [1, 200_000])
 @pytest.mark.parametrize(
     ("config", "keys", "model", "passes"),
@@ -430,7 +443,6 @@ EXTRA_BOTH = EXTRA_STUB.replace(
 async def test_who_pays_or_allows_it_may_have_it(
     tmp_path: Path, config: str, keys: dict[str, str], model: str, size: int, *, passes: bool
 ) -> None:
-    exchange = Exchange(FakeProvider("stub", [FakeReply()]), FakeProvider("spare"))
     body = {
         "messages": json.dumps([{"role": "user", "content": "x" * size}]).encode(),
         "plugins": b"[1]",
@@ -442,14 +454,7 @@ async def test_who_pays_or_allows_it_may_have_it(
     async with open_tenant(tmp_path) as tenant:
         tenant.config = parse_config(config, name="config")
         tenant.keys = dict(keys)
-        if passes:
-            async with exchange.calls.open(tenant, CALLER, request) as call:
-                await call.reply.whole(chat_writer())
-        else:
-            with pytest.raises(InvalidRequest, match="plugins"):
-                async with exchange.calls.open(tenant, CALLER, request):
-                    raise AssertionError("it was let pass")
-            assert tenant.entries("outcome") == []
+        await expect(tenant, request, passes=passes, field="plugins")
 
 
 @pytest.mark.parametrize(
@@ -464,7 +469,6 @@ async def test_who_pays_or_allows_it_may_have_it(
 async def test_an_alias_of_a_tenant_hides_no_such_name(
     tmp_path: Path, models: str, keys: dict[str, str], *, passes: bool
 ) -> None:
-    exchange = Exchange(FakeProvider("stub", [FakeReply()]), FakeProvider("spare"))
     config = CONFIG.replace("stub: {", f"stub: {{{models}").replace(
         "  default:", "  aliases: {mine: stub/gpt:online}\n  default:"
     )
@@ -473,13 +477,7 @@ async def test_an_alias_of_a_tenant_hides_no_such_name(
     async with open_tenant(tmp_path) as tenant:
         tenant.config = parse_config(config, name="config")
         tenant.keys = dict(keys)
-        if passes:
-            async with exchange.calls.open(tenant, CALLER, request) as call:
-                await call.reply.whole(chat_writer())
-        else:
-            with pytest.raises(InvalidRequest, match="model"):
-                async with exchange.calls.open(tenant, CALLER, request):
-                    raise AssertionError("it was let pass")
+        await expect(tenant, request, passes=passes, field="model")
 
 
 @pytest.mark.parametrize(
