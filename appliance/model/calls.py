@@ -68,12 +68,17 @@ class LogprobsDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of a tool call; ``id`` and ``name`` come with the first piece of each index."""
+    """A piece of a tool call.
+
+    ``id``, ``name`` and ``is_custom`` come with the first piece of each index.
+    ``arguments`` are JSON, of a custom tool a text of any form.
+    """
 
     index: int
     id: str = ""
     name: str = ""
     arguments: str = ""
+    is_custom: bool = False
 
 
 @dataclass(frozen=True, slots=True)

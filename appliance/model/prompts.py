@@ -81,11 +81,15 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A tool that the model called. ``arguments`` are the text of a JSON object."""
+    """A tool that the model called.
+
+    ``arguments`` are the text of a JSON object, of a custom tool any text.
+    """
 
     id: str
     name: str
     arguments: str
+    is_custom: bool = False
     cache: Json | None = None
     at: str = field(default="", compare=False)
 
@@ -127,6 +131,25 @@ class Tool:
     description: str | None = None
     parameters: Json | None = None
     strict: bool | None = None
+    cache: Json | None = None
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """What the input of a custom tool has to look like."""
+
+    syntax: str  # lark, regex
+    definition: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomTool:
+    """A tool that the caller runs and that is called with a text. ``grammar`` None: any text."""
+
+    name: str
+    description: str | None = None
+    grammar: Grammar | None = None
     cache: Json | None = None
     at: str = field(default="", compare=False)
 
@@ -176,7 +199,7 @@ class Prompt:
 
     dialect: Dialect  # whose words the caller used
     messages: tuple[Message, ...]
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[Tool | CustomTool, ...] = ()
     choice: ToolChoice | None = None
     parallel_tools: bool | None = None
     output_limit: int | None = None  # tokens
@@ -215,6 +238,27 @@ class Prompt:
         """Raise :exc:`InvalidRequest` for what only the caller's dialect has a word for."""
         for name in self.others:
             raise InvalidRequest.at(name, CANNOT, "leave it out, or use another model")
+
+    @property
+    def custom_names(self) -> frozenset[str]:
+        """Those of the custom tools: a choice of one says so."""
+        return frozenset(tool.name for tool in self.tools if isinstance(tool, CustomTool))
+
+    def require_functions(self) -> tuple[Tool, ...]:
+        """The tools, for who knows functions only.
+
+        Raises :exc:`InvalidRequest` for a custom tool, and for a call of one.
+        """
+        functions = []
+        for tool in self.tools:
+            if isinstance(tool, CustomTool):
+                raise _no_function(tool.at)
+            functions.append(tool)
+        for message in self.messages:
+            for block in message.blocks:
+                if isinstance(block, Call) and block.is_custom:
+                    raise _no_function(block.at)
+        return tuple(functions)
 
     def require_choice(self) -> None:
         """Raise :exc:`InvalidRequest` for a choice of tools that are not there.
@@ -258,6 +302,14 @@ class Prompt:
         if self.user is None or len(self.user) <= longest:
             return self
         return replace(self, user=hashlib.sha256(self.user.encode()).hexdigest())
+
+
+def _no_function(at: str) -> InvalidRequest:
+    return InvalidRequest.at(
+        f"{at}.type",
+        f"a custom tool {CANNOT}",
+        "send functions, or use another model",
+    )
 
 
 def _introduced(message: Message) -> Message:

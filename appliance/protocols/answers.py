@@ -14,10 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from appliance.model.calls import Delta, Dialect
-from appliance.model.usage import TokenUsage
+from appliance.model.usage import MOST_TOKENS, TokenUsage
 
-_MOST = 10**9  # of tokens, in one call; who claims more has not counted
 _BYTES_A_TOKEN = 4
+# What a search of the web adds to the prompts after it, as fair as a guess can be.
+FOUND_TOKENS = 10_000
 _LONGEST_MESSAGE = 2000
 # Of one answer; what is beyond is not worth its memory.
 LONGEST_ANNOTATION = 8 * 1024  # bytes
@@ -153,22 +154,29 @@ def believed(
 ) -> TokenUsage | None:
     """What a call with a complete answer used: what the provider says, if that can be.
 
-    No prompt is read for nothing, and nothing is said for nothing: a figure that
-    is missing, or zero, is estimated from bytes. None where that takes a size
-    that nobody knows.
+    A figure that is missing, or zero where it cannot be, is estimated from bytes.
+    None where that takes a size that nobody knows.
     """
-    knows_prompt = told is not None and (told.prompt > 0 or prompt_bytes == 0)
-    knows_answer = told is not None and (told.completion > 0 or text_bytes == 0)
+    knows_prompt = told is not None and told.counts_prompt(prompt_bytes)
+    knows_answer = told is not None and told.counts_answer(text_bytes)
     if knows_prompt and knows_answer:
         return told
     if prompt_bytes is None:
-        return None
+        # Searches were counted, be it that nothing else was.
+        return told if told is not None and told.web_searches else None
     usage = replace(told or TokenUsage(), estimated=True)
     if not knows_prompt:
         usage = replace(
-            usage, input=estimated(prompt_bytes), cache_read=0, cache_write=0, cache_write_hour=0
+            usage,
+            input=estimated(prompt_bytes) + usage.web_searches * FOUND_TOKENS,
+            cache_read=0,
+            cache_write=0,
+            cache_write_hour=0,
+            input_audio=0,
         )
-    return usage if knows_answer else replace(usage, output=estimated(text_bytes), reasoning=0)
+    if knows_answer:
+        return usage
+    return replace(usage, output=estimated(text_bytes), reasoning=0, output_audio=0)
 
 
 def read_error(body: object) -> ErrorBody | None:
@@ -237,7 +245,7 @@ def count(value: object) -> int | None:
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
         return value
     return None
 

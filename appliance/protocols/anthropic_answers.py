@@ -24,6 +24,7 @@ from appliance.model.calls import (
 from appliance.model.usage import TokenUsage
 from appliance.protocols import sse
 from appliance.protocols.answers import (
+    FOUND_TOKENS,
     AnswerFailed,
     ErrorBody,
     ErrorReported,
@@ -72,6 +73,7 @@ class StreamReader:
         "_is_final",
         "_prompt_bytes",
         "_reason",
+        "_searches",
         "_splitter",
         "_stop",
         "_told",
@@ -91,6 +93,7 @@ class StreamReader:
         self._splitter = sse.EventSplitter()
         self._told: dict[str, Any] = {}  # usage: later figures replace earlier ones
         self._is_final = False
+        self._searches = 0  # that were begun
         self._reason = FinishReason.STOP
         self._stop: str | None = None
         self._blocks = BlockReader()
@@ -101,12 +104,17 @@ class StreamReader:
     def usage(self) -> TokenUsage | None:
         if not self._told:
             return None
-        usage = read_usage(_NO_USAGE | self._told)
+        usage = read_usage(_NO_USAGE | self._told, searches=self._searches)
         if usage is None or self._is_final:
             return usage
-        # The figure at the start is a placeholder; who leaves early used more.
-        output = max(usage.output, estimated(self.text_bytes))
-        return replace(usage, output=output, estimated=True)
+        # The figures at the start are placeholders; who leaves early used more.
+        return replace(
+            usage,
+            input=usage.input + self._searches * FOUND_TOKENS,
+            output=max(usage.output, estimated(self.text_bytes)),
+            web_searches=self._searches,
+            estimated=True,
+        )
 
     @property
     def last_word(self) -> bytes:
@@ -150,14 +158,13 @@ class StreamReader:
         deltas: list[Delta] = []
         try:
             if not self.finished and self.failure is None:
-                for event in sse.split(self._splitter.feed(data)):
-                    text = self._frame.text(event)
-                    if text is not None:
+                for found in self._frame.read(self._splitter.feed(data)):
+                    if isinstance(found, list):
                         # The hot path: nearly every event of nearly every answer.
-                        self.text_bytes += utf8_size(text)
-                        deltas.append(TextDelta(text))
-                    elif payload := sse.payload(event):
-                        for delta in self._learnt(event, self._read(decode_object(payload))):
+                        self.text_bytes += utf8_size("".join(found))
+                        deltas += map(TextDelta, found)
+                    elif payload := sse.payload(found):
+                        for delta in self._learnt(found, self._read(decode_object(payload))):
                             self.text_bytes += text_bytes(delta)
                             deltas.append(delta)
                         if self.finished:
@@ -240,6 +247,7 @@ class StreamReader:
             case {"type": "content_block_delta", "index": int(index), "delta": dict(delta)}:
                 return self._blocks.go_on(index, delta)
             case {"type": "content_block_start", "index": int(index), "content_block": dict(block)}:
+                self._note(event)
                 return self._blocks.begin(index, block)
             case {"type": "content_block_stop", "index": int(index)}:
                 return self._blocks.end(index)
@@ -250,6 +258,8 @@ class StreamReader:
         match event:
             case {"type": "message_start", "message": {"usage": dict(usage)}}:
                 self._told |= _known(usage)
+            case {"type": "content_block_start", "content_block": block} if _is_search(block):
+                self._searches += 1
             case {"type": "message_delta"}:
                 self._note_end(event)
             case {"type": "message_stop"}:
@@ -279,7 +289,8 @@ class MessageAnswer:
         if not isinstance(self._value.get("content"), list):
             raise MalformedAnswer("the answer holds no content")
         usage = self._value.get("usage")
-        self.usage = read_usage(usage) if isinstance(usage, dict) else None
+        searches = sum(map(_is_search, self._value["content"]))
+        self.usage = read_usage(usage, searches=searches) if isinstance(usage, dict) else None
 
     def relayed(self, usage: TokenUsage | None) -> bytes:
         """The answer as it came, but for usage that is estimated."""
@@ -322,7 +333,12 @@ def _may_concern_us(block: bytes) -> bool:
     # Searches at memory speed for all events of one read at once; most
     # reads hold nothing but deltas. Quotes inside of a string are escaped, so
     # what is found in a text is looked at and passed on.
-    return b'"message_' in block or b'"error"' in block or not block.startswith(b"event:")
+    return (
+        b'"message_' in block
+        or b'"error"' in block
+        or b'"server_tool_use"' in block
+        or not block.startswith(b"event:")
+    )
 
 
 def _envelope(block: bytes) -> int | None:
@@ -350,8 +366,18 @@ def _known(usage: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in usage.items() if value is not None}
 
 
-def read_usage(usage: Mapping[str, Any]) -> TokenUsage | None:
-    """Translate Anthropic's ``usage``: its ``input_tokens`` exclude what the cache did."""
+def _is_search(block: object) -> bool:
+    match block:
+        case {"type": "server_tool_use", "name": "web_search"}:
+            return True
+    return False
+
+
+def read_usage(usage: Mapping[str, Any], *, searches: int = 0) -> TokenUsage | None:
+    """Translate Anthropic's ``usage``: its ``input_tokens`` exclude what the cache did.
+
+    ``searches`` were seen in the answer, where it does not tell how many there were.
+    """
     prompt, completion = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
     if prompt is None or completion is None:
         return None
@@ -361,6 +387,8 @@ def read_usage(usage: Mapping[str, Any]) -> TokenUsage | None:
     written = count(usage.get("cache_creation_input_tokens")) or 0
     kept = usage.get("cache_creation")
     hour = count(kept.get("ephemeral_1h_input_tokens")) if isinstance(kept, dict) else None
+    tools = usage.get("server_tool_use")
+    searched = count(tools.get("web_search_requests")) if isinstance(tools, dict) else None
     return TokenUsage(
         input=prompt,
         output=completion - reasoning,
@@ -368,4 +396,5 @@ def read_usage(usage: Mapping[str, Any]) -> TokenUsage | None:
         cache_write=written,
         cache_write_hour=min(written, hour or 0),
         reasoning=reasoning,
+        web_searches=searches if searched is None else searched,
     )

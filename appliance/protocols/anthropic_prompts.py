@@ -208,6 +208,7 @@ def write_body(prompt: Prompt) -> dict[str, bytes]:
         written |= members.own_members(prompt)
     else:
         prompt.refuse_others()
+    tools = prompt.require_functions()
     prompt.require_choice()
     prompt.refuse("answers", "top_logprobs", "logit_bias", "frequency_penalty", "presence_penalty")
     prompt = prompt.with_speakers()
@@ -220,7 +221,7 @@ def write_body(prompt: Prompt) -> dict[str, bytes]:
         "stop_sequences": prompt.stops or None,
         "metadata": None if prompt.user is None else {"user_id": prompt.user},
         **_written_reasoning(prompt),
-        **_written_tools(prompt),
+        **_written_tools(prompt, tools),
     }
     return members.write_members(written)
 
@@ -270,8 +271,7 @@ def _written_format(prompt: Prompt) -> dict[str, Any] | None:
     )
 
 
-def _written_tools(prompt: Prompt) -> dict[str, Any]:
-    tools = prompt.tools
+def _written_tools(prompt: Prompt, tools: tuple[Tool, ...]) -> dict[str, Any]:
     choice = prompt.choice
     if choice is not None and choice.mode != "named" and choice.names:
         # There is no other word for it than to show these only.

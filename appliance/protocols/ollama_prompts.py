@@ -6,7 +6,7 @@ tool), that a call failed, that a tool is ``strict`` (clients say so of all of
 theirs), seals on thinking, and how much of it a budget allows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from appliance.model.errors import InvalidRequest
@@ -49,9 +49,10 @@ _EFFORTS = {
 def write_body(prompt: Prompt) -> dict[str, bytes]:
     """Write a request, but for the model's name, the limit and how the answer travels."""
     prompt.refuse_others()
+    functions = prompt.require_functions()
     prompt.require_choice()
     prompt.refuse("answers", "top_logprobs", "logit_bias")
-    tools = _tools(prompt)
+    tools = _chosen(prompt, functions)
     if tools:
         prompt.refuse("parallel_tools")
     prompt = prompt.with_speakers()
@@ -78,15 +79,15 @@ def write_body(prompt: Prompt) -> dict[str, bytes]:
     return members.write_members(written)
 
 
-def _tools(prompt: Prompt) -> list[Tool]:
+def _chosen(prompt: Prompt, functions: Sequence[Tool]) -> Sequence[Tool]:
     choice = prompt.choice
     if choice is None:
-        return list(prompt.tools)
+        return functions
     if choice.mode not in {"auto", "none"}:
         raise InvalidRequest.at(prompt.named("choice"), "Ollama knows auto and none only")
     if choice.mode == "none":
         return []
-    return [tool for tool in prompt.tools if not choice.names or tool.name in choice.names]
+    return [tool for tool in functions if not choice.names or tool.name in choice.names]
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

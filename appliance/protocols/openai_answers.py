@@ -112,34 +112,34 @@ class StreamReader:
     def deltas(self, data: bytes) -> Sequence[Delta]:
         """Return what ``data`` adds to the answer, decoded; only the first choice counts."""
         deltas: list[Delta] = []
-        for event in sse.split(self._whole_events(data)):
-            text = self._frame.text(event)
-            if text is not None:
+        for found in self._frame.read(self._whole_events(data)):
+            if isinstance(found, list):
                 # The hot path: nearly every event of nearly every answer.
-                if text:
-                    self.text_bytes += utf8_size(text)
-                    deltas.append(TextDelta(text))
+                self.text_bytes += utf8_size("".join(found))
+                deltas += map(TextDelta, filter(None, found))
                 continue
-            payload = sse.payload(event)
-            if not payload:
-                continue
-            if payload.strip() == b"[DONE]":
-                self.finished = True
-                reason = self._reason or self._choice.usual_reason
-                deltas.append(Finished(reason, self.usage))
-                break
-            if (chunk := self._read(payload)) is None:
-                break
-            found = self._choice.deltas(chunk)
-            self.text_bytes += sum(map(text_bytes, found))
-            if (ended := self._ended(chunk)) is not None:
-                self._reason = ended
-            elif len(found) == 1 and type(found[0]) is TextDelta and not chunk.get("usage"):
-                self._frame.learn(event, found[0].text)
-            deltas += found
-            if self.failure is not None:
+            deltas += self._said(found)
+            if self.finished or self.failure is not None:
                 break
         return deltas
+
+    def _said(self, event: bytes) -> Sequence[Delta]:
+        """What an event that does not fit the frame adds to the answer."""
+        payload = sse.payload(event)
+        if not payload:
+            return ()
+        if payload.strip() == b"[DONE]":
+            self.finished = True
+            return (Finished(self._reason or self._choice.usual_reason, self.usage),)
+        if (chunk := self._read(payload)) is None:
+            return ()
+        found = self._choice.deltas(chunk)
+        self.text_bytes += sum(map(text_bytes, found))
+        if (ended := self._ended(chunk)) is not None:
+            self._reason = ended
+        elif len(found) == 1 and type(found[0]) is TextDelta and not chunk.get("usage"):
+            self._frame.learn(event, found[0].text)
+        return found
 
     def _whole_events(self, data: bytes) -> bytes:
         if self.finished or self.failure is not None:
@@ -248,6 +248,8 @@ def read_usage(usage: object) -> TokenUsage | None:
 
     ``prompt_tokens`` include what the cache gave. ``completion_tokens`` include
     the reasoning, except where the total shows that they do not (as with xAI).
+    Both include sound, of which nobody tells whether the cache gave it: it is
+    taken for what the cache did not give.
     """
     if not isinstance(usage, dict):
         return None
@@ -265,10 +267,13 @@ def read_usage(usage: object) -> TokenUsage | None:
     if count(usage.get("total_tokens")) != prompt + completion + reasoning:
         reasoning = min(completion, reasoning)
         completion -= reasoning
+    uncached = prompt - cache_read - cache_write
     return TokenUsage(
-        input=prompt - cache_read - cache_write,
+        input=uncached,
         output=completion,
         cache_read=cache_read,
         cache_write=cache_write,
         reasoning=reasoning,
+        input_audio=min(uncached, count(asked.get("audio_tokens")) or 0),
+        output_audio=min(completion, count(said.get("audio_tokens")) or 0),
     )

@@ -32,6 +32,7 @@ MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
 _LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")  # the first wins where both are given
 _OURS = frozenset({"model", "stream", "stream_options", *_LIMIT_FIELDS})
 _AFTER_DELTA = b',"logprobs":null,"finish_reason":null}]}\n\n'
+_TEXT_OF = {"function": "arguments", "custom": "input"}  # by kind of a call
 
 
 def encode_request(call: ModelCall, *, max_tokens_field: MaxTokensField | None = None) -> bytes:
@@ -72,12 +73,13 @@ class ChunkEncoder:
     ``[DONE]`` is not written here: it follows only when everything is settled.
     """
 
-    __slots__ = ("_blocks", "_fields", "_head", "_of_functions", "_thought")
+    __slots__ = ("_blocks", "_custom", "_fields", "_head", "_of_functions", "_thought")
 
     def __init__(self, *, id: str, created: int, model: str, of_functions: bool = False) -> None:  # noqa: A002 - its name on the wire
         """``of_functions``: the caller asked with ``functions``, before there were tools."""
         self._fields = {"id": id, "created": created, "model": model}
         self._of_functions = of_functions
+        self._custom: set[int] = set()  # calls of custom tools, by index
         self._thought: list[str] = []
         self._blocks = 0
         fields = {"object": "chat.completion.chunk", **self._fields}
@@ -125,7 +127,7 @@ class ChunkEncoder:
     ) -> bytes:
         """The whole answer as one ``chat.completion``."""
         if self._of_functions and (calls := message.pop("tool_calls", None)):
-            message["function_call"] = calls[0]["function"]
+            message["function_call"] = _as_function(calls[0])
         choice = {
             "index": 0,
             "message": message,
@@ -143,12 +145,14 @@ class ChunkEncoder:
         return reason.value
 
     def _called(self, delta: ToolCallDelta) -> bytes:
+        if delta.is_custom and not self._of_functions:
+            self._custom.add(delta.index)
+        piece = _tool_piece(delta, is_custom=delta.index in self._custom)
         if not self._of_functions:
-            return self._said(msgspec.json.encode({"tool_calls": [_tool_piece(delta)]}))
+            return self._said(msgspec.json.encode({"tool_calls": [piece]}))
         if delta.index > 0:
             return b""  # there is room for one call, and one at a time was asked for
-        function = _tool_piece(delta)["function"]
-        return self._said(msgspec.json.encode({"function_call": function}))
+        return self._said(msgspec.json.encode({"function_call": piece["function"]}))
 
     def _sealed(self, seal: ReasoningSeal) -> bytes:
         """The whole block, numbered: the official client joins what lists hold by ``index``."""
@@ -171,16 +175,19 @@ class ChunkEncoder:
         return self._head + b'{"index":0,"delta":' + delta + _AFTER_DELTA
 
 
-def _tool_piece(delta: ToolCallDelta) -> dict[str, Any]:
+def _tool_piece(delta: ToolCallDelta, *, is_custom: bool) -> dict[str, Any]:
     """``id``, ``type`` and ``name`` belong to the first piece of a call only."""
+    kind = "custom" if is_custom else "function"
+    text = {_TEXT_OF[kind]: delta.arguments}
     if not delta.id:
-        return {"index": delta.index, "function": {"arguments": delta.arguments}}
-    return {
-        "index": delta.index,
-        "id": delta.id,
-        "type": "function",
-        "function": {"name": delta.name, "arguments": delta.arguments},
-    }
+        return {"index": delta.index, kind: text}
+    return {"index": delta.index, "id": delta.id, "type": kind, kind: {"name": delta.name, **text}}
+
+
+def _as_function(call: Mapping[str, Any]) -> dict[str, Any]:
+    """What is called, for who knows no custom tools."""
+    called = call[call["type"]]
+    return {"name": called["name"], "arguments": called[_TEXT_OF[call["type"]]]}
 
 
 def thinking_block(text: str, seal: ReasoningSeal) -> dict[str, str]:
@@ -333,12 +340,13 @@ class ChatWriter:
 
 
 def _whole_call(pieces: Sequence[ToolCallDelta]) -> dict[str, Any]:
+    kind = "custom" if any(piece.is_custom for piece in pieces) else "function"
     return {
         "id": next((piece.id for piece in pieces if piece.id), ""),
-        "type": "function",
-        "function": {
+        "type": kind,
+        kind: {
             "name": next((piece.name for piece in pieces if piece.name), ""),
-            "arguments": "".join(piece.arguments for piece in pieces),
+            _TEXT_OF[kind]: "".join(piece.arguments for piece in pieces),
         },
     }
 

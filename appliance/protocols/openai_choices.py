@@ -83,9 +83,11 @@ class ToolIndexes:
         return FinishReason.TOOL_CALLS if self._last >= 0 else FinishReason.STOP
 
     def read(self, piece: Mapping[str, Any], answer_id: str) -> ToolCallDelta:
-        function = piece.get("function")
-        function = function if isinstance(function, dict) else {}
-        name = function.get("name")
+        function, custom = piece.get("function"), piece.get("custom")
+        is_custom = isinstance(custom, dict) and not isinstance(function, dict)
+        said = custom if is_custom else function
+        said = said if isinstance(said, dict) else {}
+        name = said.get("name")
         given_id = piece.get("id")
         given_id = given_id if isinstance(given_id, str) else ""
         given = count(piece.get("index"))
@@ -101,7 +103,8 @@ class ToolIndexes:
             index=index,
             id=call_id,
             name=name if is_new and isinstance(name, str) else "",
-            arguments=_arguments(function.get("arguments")),
+            arguments=_arguments(said.get("input" if is_custom else "arguments")),
+            is_custom=is_new and is_custom,
         )
 
     def _index(self, given: int | None, call_id: str, *, starts: bool) -> int:

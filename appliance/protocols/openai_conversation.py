@@ -28,6 +28,7 @@ from appliance.model.prompts import (
 )
 from appliance.protocols import request_members as members
 from appliance.protocols.known_members import require_known
+from appliance.protocols.openai_calls import read_calls, read_result, written_call
 
 _ROLES = {role.value: role for role in Role} | {"function": Role.TOOL}
 _SOUNDS = {"mp3": "audio/mpeg"}  # formats that are not called as their media type
@@ -60,18 +61,6 @@ _PART = frozenset(
 _IMAGE = frozenset({"detail", "url"})
 _SOUND = frozenset({"data", "format"})
 _FILE = frozenset({"file_data", "file_id", "filename"})
-_CALL = frozenset(
-    {
-        "cache_control",
-        "extra_content",
-        "function",
-        "id",
-        "index",
-        "provider_specific_fields",
-        "type",
-    }
-)
-_FUNCTION = frozenset({"arguments", "name", "parsed_arguments", "provider_specific_fields"})
 _THOUGHT = frozenset({"cache_control", "data", "index", "signature", "thinking", "type"})
 
 
@@ -108,13 +97,13 @@ def _message(at: str, message: object, functions: dict[str, str]) -> Message:
     require_known(message, at, _MEMBERS.get(role, _SAID))
     blocks: list[Block] = list(_content(f"{at}.content", message.get("content")))
     if role is Role.TOOL:
-        return Message(role=role, blocks=(_result(at, message, blocks, functions),), at=at)
+        return Message(role=role, blocks=(read_result(at, message, blocks, functions),), at=at)
     if role is Role.ASSISTANT:
         if message.get("audio") is not None:
             raise InvalidRequest.at(f"{at}.audio", "is kept by another provider")
         if refusal := members.optional_text(message.get("refusal"), f"{at}.refusal"):
             blocks.append(Refusal(text=refusal, at=f"{at}.refusal"))
-        blocks = [*_thoughts(at, message), *blocks, *_calls(at, message, functions)]
+        blocks = [*_thoughts(at, message), *blocks, *read_calls(at, message, functions)]
     name = members.optional_text(message.get("name"), f"{at}.name") or ""
     if (cache := members.cache_control(message, at)) is not None:
         _mark(blocks, cache)
@@ -215,54 +204,6 @@ def _thoughts(at: str, message: Mapping[str, Any]) -> Iterator[Thinking]:
             return
 
 
-def _calls(at: str, message: Mapping[str, Any], functions: dict[str, str]) -> Iterator[Call]:
-    for i, call in enumerate(members.items(message.get("tool_calls"), f"{at}.tool_calls")):
-        where = f"{at}.tool_calls[{i}]"
-        match call:
-            case {"id": str(id_), "function": {"name": str(name), "arguments": given} as function}:
-                require_known(call, where, _CALL)
-                require_known(function, f"{where}.function", _FUNCTION)
-                arguments = members.arguments(given, f"{where}.function.arguments")
-                cache = members.cache_control(call, where)
-                yield Call(id=id_, name=name, arguments=arguments, cache=cache, at=where)
-            case _:
-                raise InvalidRequest.at(where, "is not a call of a function")
-    match message.get("function_call"):
-        case None:
-            return
-        case {"name": str(name), "arguments": given} as function:
-            where = f"{at}.function_call"
-            require_known(function, where, _FUNCTION)
-            arguments = members.arguments(given, f"{where}.arguments")
-            id_ = functions[name] = f"call_{len(functions)}_{_digits(at)}"
-            yield Call(id=id_, name=name, arguments=arguments, at=where)
-        case _:
-            raise InvalidRequest.at(f"{at}.function_call", "is not a call of a function")
-
-
-def _digits(at: str) -> str:
-    return "".join(filter(str.isdigit, at))
-
-
-def _result(
-    at: str, message: Mapping[str, Any], blocks: Sequence[Block], functions: Mapping[str, str]
-) -> Result:
-    if message["role"] == "function":
-        name = members.text(message.get("name"), f"{at}.name")
-        if name not in functions:
-            raise InvalidRequest.at(f"{at}.name", "names no function that was called before")
-        call_id = functions[name]
-    else:
-        given = message.get("tool_call_id")
-        if not isinstance(given, str):
-            raise InvalidRequest.at(f"{at}.tool_call_id", "is missing", "name the call it answers")
-        call_id = given
-    parts = tuple(block for block in blocks if isinstance(block, Text | Attachment))
-    if len(parts) < len(blocks):
-        raise InvalidRequest.at(f"{at}.content", "is no result: a tool refuses nothing")
-    return Result(call_id=call_id, parts=parts, cache=members.cache_control(message, at), at=at)
-
-
 def write_messages(prompt: Prompt) -> list[dict[str, Any]]:
     """The messages of any prompt.
 
@@ -331,7 +272,7 @@ def _written_answer(message: Message, *, own: bool) -> dict[str, Any]:
         written["content"] = _written_content(message, spoken, own=own)
     _write_thoughts(written, message, own=own)
     if calls:
-        written["tool_calls"] = [_written_call(call, own=own) for call in calls]
+        written["tool_calls"] = [_marked(call.cache, written_call(call), own=own) for call in calls]
     return _named(message, written)
 
 
@@ -350,11 +291,6 @@ def _written_thought(thought: Thinking) -> dict[str, Any]:
     if thought.hidden:
         return {"type": "redacted_thinking", "data": thought.hidden}
     return {"type": "thinking", "thinking": thought.text, "signature": thought.signature}
-
-
-def _written_call(call: Call, *, own: bool) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
-    return _marked(call.cache, {"id": call.id, "type": "function", "function": function}, own=own)
 
 
 def _marked(cache: Json | None, written: dict[str, Any], *, own: bool) -> dict[str, Any]:

@@ -5,13 +5,21 @@ the way out: an answer's ``phase``, that a tool failed (``is_error``), whether
 thinking is shown, and how many tokens it may take, which becomes an effort.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from appliance.model.calls import Dialect
 from appliance.model.errors import InvalidRequest
-from appliance.model.prompts import Format, Prompt, Reasoning, Tool, ToolChoice
+from appliance.model.prompts import (
+    CustomTool,
+    Format,
+    Grammar,
+    Prompt,
+    Reasoning,
+    Tool,
+    ToolChoice,
+)
 from appliance.protocols import request_members as members
 from appliance.protocols.known_members import unknown
 from appliance.protocols.openai_conversation import read_messages, write_messages
@@ -80,12 +88,14 @@ _NAMES = {
 # The members of each thing that are read.
 _TOOL = frozenset({"cache_control", "function", "type"})
 _FUNCTION = frozenset({"cache_control", "description", "name", "parameters", "strict"})
-_CHOICE = frozenset({"allowed_tools", "function", "type"})
+_CUSTOM_TOOL = frozenset({"cache_control", "custom", "type"})
+_CUSTOM = frozenset({"description", "format", "name"})
+_CHOICE = frozenset({"allowed_tools", "custom", "function", "type"})
 _FORMAT = frozenset({"json_schema", "type"})
 _SCHEMA = frozenset({"description", "name", "schema", "strict"})
 _THINKING = frozenset({"budget_tokens", "display", "type"})
 _SMALL_BUDGET, _LARGE_BUDGET = 4_096, 16_384  # tokens; between them an effort is medium
-_CHOICES = "is none, auto, required, a function or allowed_tools"
+_CHOICES = "is none, auto, required, a tool or allowed_tools"
 
 
 def read_prompt(body: Mapping[str, bytes]) -> Prompt:
@@ -193,8 +203,8 @@ def _read_reasoning(given: Mapping[str, Any], others: dict[str, Any]) -> Reasoni
     )
 
 
-def _read_tools(given: Mapping[str, Any], others: dict[str, Any]) -> tuple[Tool, ...]:
-    tools: list[Tool] = []
+def _read_tools(given: Mapping[str, Any], others: dict[str, Any]) -> tuple[Tool | CustomTool, ...]:
+    tools: list[Tool | CustomTool] = []
     for i, tool in enumerate(members.items(given.get("tools"), "tools")):
         at = f"tools[{i}]"
         match tool:
@@ -203,10 +213,15 @@ def _read_tools(given: Mapping[str, Any], others: dict[str, Any]) -> tuple[Tool,
                 others |= unknown(function, f"{at}.function", _FUNCTION)
                 read = _read_function(f"{at}.function", function)
                 tools.append(replace(read, cache=members.cache_control(tool, at) or read.cache))
-            case {"type": str(kind)} if kind != "function":
+            case {"type": "custom", "custom": dict(custom)}:
+                others |= unknown(tool, at, _CUSTOM_TOOL)
+                others |= unknown(custom, f"{at}.custom", _CUSTOM)
+                cache = members.cache_control(tool, at)
+                tools.append(replace(_read_custom(at, custom, others), cache=cache))
+            case {"type": str(kind)} if kind not in {"function", "custom"}:
                 others[f"{at}.type"] = kind
             case _:
-                raise InvalidRequest.at(at, "is not a function tool", "give it a name")
+                raise InvalidRequest.at(at, "is no function and no custom tool", "give it a name")
     functions = members.items(given.get("functions"), "functions")
     if functions and tools:
         raise InvalidRequest.at("functions", "cannot stand beside tools", "leave it out")
@@ -235,6 +250,33 @@ def _read_function(at: str, function: Mapping[str, Any]) -> Tool:
     )
 
 
+def _read_custom(at: str, custom: Mapping[str, Any], others: dict[str, Any]) -> CustomTool:
+    where = f"{at}.custom"
+    return CustomTool(
+        name=members.text(custom.get("name"), f"{where}.name"),
+        description=members.optional_text(custom.get("description"), f"{where}.description"),
+        grammar=_read_grammar(f"{where}.format", custom.get("format"), others),
+        at=at,
+    )
+
+
+def _read_grammar(at: str, value: object, others: dict[str, Any]) -> Grammar | None:
+    match value:
+        case None:
+            return None
+        case {"type": "text", **rest}:
+            others |= unknown(rest, at, ())
+            return None
+        case {
+            "type": "grammar",
+            "grammar": {"syntax": str(syntax), "definition": str(definition), **more},
+            **rest,
+        }:
+            others |= unknown(rest, at, ()) | unknown(more, f"{at}.grammar", ())
+            return Grammar(syntax=syntax, definition=definition)
+    raise InvalidRequest.at(at, "is text, or a grammar with its syntax and definition")
+
+
 def _read_choice(given: Mapping[str, Any], others: dict[str, Any]) -> ToolChoice | None:
     choice = given.get("tool_choice")
     if isinstance(choice, dict):
@@ -244,7 +286,10 @@ def _read_choice(given: Mapping[str, Any], others: dict[str, Any]) -> ToolChoice
             return _read_function_choice(given.get("function_call"))
         case "auto" | "none" | "required" as mode:
             return ToolChoice(mode=mode)
-        case {"type": "function", "function": {"name": str(name)}}:
+        case {"type": "function", "function": {"name": str(name)}} | {
+            "type": "custom",
+            "custom": {"name": str(name)},
+        }:
             return ToolChoice(mode="named", names=(name,))
         case {
             "type": "allowed_tools",
@@ -257,9 +302,13 @@ def _read_choice(given: Mapping[str, Any], others: dict[str, Any]) -> ToolChoice
 
 def _allowed(at: str, tool: object) -> str:
     match tool:
-        case {"function": {"name": str(name)}} | {"name": str(name)}:
+        case (
+            {"function": {"name": str(name)}}
+            | {"custom": {"name": str(name)}}
+            | {"name": str(name)}
+        ):
             return name
-    raise InvalidRequest.at(at, "names no function")
+    raise InvalidRequest.at(at, "names no tool")
 
 
 def _read_function_choice(value: object) -> ToolChoice | None:
@@ -305,7 +354,7 @@ def write_body(prompt: Prompt) -> dict[str, bytes]:
         written |= _written_reasoning(prompt.reasoning, own=own)
     if prompt.tools:
         written["tools"] = [_written_tool(tool, own=own) for tool in prompt.tools]
-        written["tool_choice"] = _written_choice(prompt.choice)
+        written["tool_choice"] = _written_choice(prompt.choice, prompt.custom_names)
         written["parallel_tool_calls"] = prompt.parallel_tools
     return members.write_members(written)
 
@@ -338,28 +387,34 @@ def _written_reasoning(reasoning: Reasoning, *, own: bool) -> dict[str, Any]:
     return {"reasoning_effort": effort}
 
 
-def _written_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name}
+def _written_tool(tool: Tool | CustomTool, *, own: bool) -> dict[str, Any]:
+    kind = "custom" if isinstance(tool, CustomTool) else "function"
+    told: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
-        function["description"] = tool.description
-    function["parameters"] = members.schema_of(tool.parameters)
-    if tool.strict is not None:
-        function["strict"] = tool.strict
-    written: dict[str, Any] = {"type": "function", "function": function}
+        told["description"] = tool.description
+    match tool:
+        case Tool():
+            told["parameters"] = members.schema_of(tool.parameters)
+            if tool.strict is not None:
+                told["strict"] = tool.strict
+        case CustomTool(grammar=Grammar(syntax=syntax, definition=definition)):
+            grammar = {"syntax": syntax, "definition": definition}
+            told["format"] = {"type": "grammar", "grammar": grammar}
+    written: dict[str, Any] = {"type": kind, kind: told}
     if own and tool.cache is not None:
         written["cache_control"] = tool.cache
     return written
 
 
-def _written_choice(choice: ToolChoice | None) -> Any:
-    match choice:
-        case None:
-            return None
-        case ToolChoice(mode="named", names=(name,)):
-            return {"type": "function", "function": {"name": name}}
-        case ToolChoice(mode=mode, names=()):
-            return mode
-    listed = [{"type": "function", "function": {"name": name}} for name in choice.names]
+def _written_choice(choice: ToolChoice | None, custom: Collection[str]) -> Any:
+    if choice is None:
+        return None
+    kinds = ((name, "custom" if name in custom else "function") for name in choice.names)
+    listed = [{"type": kind, kind: {"name": name}} for name, kind in kinds]
+    if choice.mode == "named":
+        return listed[0]
+    if not listed:
+        return choice.mode
     return {
         "type": "allowed_tools",
         "allowed_tools": {"mode": choice.mode, "tools": listed},

@@ -7,13 +7,16 @@ differs in that one JSON string and in nothing else.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
+
+from appliance.protocols import sse
 
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 # OpenAI pads its events with as many letters as hide how long their text is.
 _PADDING = re.compile(rb'("obfuscation"\s*:\s*")[^"\\]*"')
+_LONGEST_RUN = 16 * 1024  # bytes of events whose texts are decoded at once
 _decode = msgspec.json.Decoder(str).decode
 _decode_all = msgspec.json.Decoder(list[str]).decode
 
@@ -64,6 +67,49 @@ class TextFrame:
         except ValueError:
             return None
 
+    def read(self, block: bytes) -> Iterator[list[str] | bytes]:
+        """Cut whole events apart: the texts of those that fit, and each other event as it came.
+
+        What is learnt from one of the others counts for those behind it.
+        """
+        if b"\r" in block:
+            for event in sse.split(block):
+                text = self.text(event)
+                yield event if text is None else [text]
+            return
+        start = 0
+        while start < len(block):
+            texts, end = self._run(block, start)
+            if not texts:
+                end = block.index(b"\n\n", start) + 2
+                event = block[start:end]
+                text = self.text(event)
+                if text is None:
+                    start = end
+                    yield event
+                    continue
+                texts = [text]
+            start = end
+            yield texts
+
+    def _run(self, block: bytes, start: int) -> tuple[list[str], int]:
+        """The texts of events from ``start`` on that fit one after another, and where they end.
+
+        None where that one does not, or one behind it is not what it looks like.
+        """
+        prefix, suffix = self._prefix, self._suffix
+        if self._tail or not prefix or not block.startswith(prefix, start):
+            return [], start
+        # Between two texts stands always the same; only so far, because one may spoil all.
+        strings = block[start + len(prefix) : start + _LONGEST_RUN].split(suffix + prefix)
+        last = strings.pop()
+        end = last.find(suffix)
+        if end >= 0:
+            strings.append(last[:end])
+        texts = _decoded(strings) or []
+        frames = len(texts) * (len(prefix) + len(suffix))
+        return texts, start + frames + sum(map(len, strings))
+
     def texts(self, block: bytes) -> list[str] | None:
         """The texts of several events, if all of ``block`` is events that fit the frame."""
         if not self._prefix or not (self._tail or self._suffix).endswith(b"\n\n"):
@@ -72,12 +118,7 @@ class TextFrame:
         strings = self._padded(events) if self._tail else self._plain(events)
         if rest or len(strings) < len(events):
             return None
-        try:
-            # No string can hold the line ends, so each of them is one, or this fails.
-            texts = _decode_all(b"[" + b",\n".join(strings) + b"]")
-        except ValueError:
-            return None
-        return texts if len(texts) == len(strings) else None
+        return _decoded(strings)
 
     def _plain(self, events: Sequence[bytes]) -> list[bytes]:
         prefix, suffix = self._prefix, self._suffix[:-2]
@@ -104,6 +145,16 @@ class TextFrame:
         end, tail = event.rfind(self._suffix), self._tail
         quote = event.find(b'"', end + len(self._suffix))
         return end if event.endswith(tail) and quote == len(event) - len(tail) else -1
+
+
+def _decoded(strings: Sequence[bytes]) -> list[str] | None:
+    """Each of them a JSON string, or None."""
+    try:
+        # No string can hold the line ends, so each of them is one, or this fails.
+        texts = _decode_all(b"[" + b",\n".join(strings) + b"]")
+    except ValueError:
+        return None
+    return texts if len(texts) == len(strings) else None
 
 
 def utf8_size(text: str) -> int:

@@ -118,9 +118,9 @@ def _blocks(messages: Iterable[Message]) -> Iterator[Block]:
 
 def _asked(prompt: Prompt, *, stream: bool) -> Prompt:
     """``prompt`` with what the server passes over said in another way, or refused."""
+    tools = prompt.require_functions()
     prompt.require_choice()
     choice = prompt.choice or ToolChoice(mode="auto")
-    tools = prompt.tools
     if choice.mode == "none":
         tools = ()
     elif tools and choice.mode != "auto":

@@ -55,7 +55,7 @@ class Client:
 
     async def ended(self, response_id: str) -> dict[str, Any]:
         """The response once it is over."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while True:
                 found: dict[str, Any] = await self.get(f"{PATH}/{response_id}")
                 if found["status"] not in {"queued", "in_progress"}:
@@ -90,7 +90,7 @@ async def first_events(
     )
     found: list[Event] = []
     received = b""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with await trio.open_tcp_stream("127.0.0.1", gateway.port) as stream:
             await stream.send_all(head.encode() + text)
             while len(found) < number:

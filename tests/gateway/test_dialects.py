@@ -113,6 +113,42 @@ async def test_a_tool_can_be_demanded(asked: Asked, provider: str) -> None:
     assert [name for _, name, _ in got.calls] == ["get_weather"]
 
 
+@pytest.mark.parametrize("grammar", ["", 'start: "fog" | "sun"'])
+@pytest.mark.parametrize("inbound", ["chat", "responses"], indirect=True)
+@pytest.mark.parametrize("provider", ["stub", "replies"], indirect=True)
+async def test_openais_two_apis_understand_each_other_about_custom_tools(
+    asked: Asked, grammar: str
+) -> None:
+    ask = Ask(('It is "cold" in Rome\n{',), custom=True, grammar=grammar, must_call=True)
+    got = await asked(ask)
+    [(call_id, name, text)] = got.calls
+
+    assert (got.reason, got.is_custom) == ("tool_calls", True)
+    assert (name, text) == ("get_weather", grammar or ask.said[0])
+
+    told = await asked(replace(ask, calls=got.calls, results={call_id: "18 degrees and foggy"}))
+    assert "18 degrees and foggy" in told.text
+    assert told.reason == "stop"
+
+
+@pytest.mark.parametrize("inbound", ["chat", "responses"], indirect=True)
+@pytest.mark.parametrize("provider", ["stub", "replies"], indirect=True)
+async def test_what_a_custom_tool_is_called_with_is_looked_through_and_kept(asked: Asked) -> None:
+    rule = {"name": "no plans", "on": "answer", "deny": ["the plan"], "action": "redact"}
+    kept = {"enabled": True}
+    await asked.gateway.configure(
+        asked.tenant, {"defaults": {"guardrails": [rule], "response_cache": kept}}
+    )
+    ask = Ask(("cat the plan.txt",), custom=True, must_call=True)
+
+    first, again = await asked(ask), await asked(ask)
+
+    for got in (first, again):
+        assert (got.reason, got.is_custom) == ("tool_calls", True)
+        assert [text for _, _, text in got.calls] == ["cat [redacted].txt"]
+    assert (await asked.gateway.usage(asked.tenant))["output_tokens"] == first.answer_tokens
+
+
 async def test_an_answer_in_a_schema(asked: Asked) -> None:
     got = await asked(Ask(("Who is it?",), schema=True))
 
@@ -149,6 +185,10 @@ REFUSED: tuple[tuple[str, str, Mapping[str, Any], str], ...] = (
     ("chat", "replies", {"stop": "x"}, "stop"),
     ("chat", "replies", {"seed": None, "n": 3}, "n"),
     ("chat", "llama", {"n": 2}, "n"),
+    ("chat", "claude", {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+    ("chat", "llama", {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+    ("responses", "claude", {"tools": [{"type": "custom", "name": "f"}]}, "tools[0].type"),
+    ("responses", "llama", {"tools": [{"type": "custom", "name": "f"}]}, "tools[0].type"),
     ("messages", "replies", {"top_k": 5}, "top_k"),
     ("messages", "stub", {"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]},
      "mcp_servers"),

@@ -1,5 +1,6 @@
 """Prompts: what is refused of them, and in whose words."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from appliance.model.errors import InvalidRequest
 from appliance.model.prompts import (
     Attachment,
     Call,
+    CustomTool,
     Message,
     Prompt,
     Refusal,
@@ -66,6 +68,19 @@ def test_what_only_one_dialect_knows_is_refused_by_its_name() -> None:
     prompt().refuse_others()
     with pytest.raises(InvalidRequest, match=r"tools\[1\]\.type: cannot be expressed"):
         prompt(others={"tools[1].type": "custom"}).refuse_others()
+
+
+def test_functions_are_all_that_some_know() -> None:
+    ran = Call(id="c", name="run", arguments="ls", is_custom=True, at="messages[0].tool_calls[0]")
+    said = Message(role=Role.ASSISTANT, blocks=(Text(text="I look"), ran))
+
+    assert prompt(tools=(F,)).require_functions() == (F,)
+    with pytest.raises(InvalidRequest) as caught:
+        prompt(tools=(F, CustomTool(name="run", at="tools[1]"))).require_functions()
+    assert caught.value.fields[0].field == "tools[1].type"
+    with pytest.raises(InvalidRequest) as caught:
+        replace(prompt(tools=(F,)), messages=(said,)).require_functions()
+    assert caught.value.fields[0].field == "messages[0].tool_calls[0].type"
 
 
 def test_where_a_thing_stood_and_whose_it_is_make_no_difference() -> None:

@@ -18,7 +18,9 @@ from appliance.model.prompts import (
     Attachment,
     Block,
     Call,
+    CustomTool,
     Format,
+    Grammar,
     Message,
     Prompt,
     Reasoning,
@@ -73,6 +75,9 @@ calls = st.builds(
     arguments=objects.map(lambda found: msgspec.json.encode(found).decode()),
     cache=caches,
 )
+custom_calls = st.builds(
+    Call, id=names, name=names, arguments=st.just("") | words, is_custom=st.just(value=True)
+)
 
 
 @st.composite
@@ -116,6 +121,13 @@ tools = st.builds(
     parameters=st.none() | schemas,
     strict=st.sampled_from([None, True]),
     cache=caches,
+)
+custom_tools = st.builds(
+    CustomTool,
+    name=names,
+    description=st.none() | words,
+    grammar=st.none()
+    | st.builds(Grammar, syntax=st.sampled_from(["lark", "regex"]), definition=words),
 )
 
 
@@ -169,6 +181,7 @@ nonsense = st.recursive(
             "type", "role", "content", "text", "image_url", "url", "tool_calls", "id", "function",
             "name", "arguments", "source", "data", "input", "tool_use_id", "cache_control",
             "signature", "thinking", "is_error", "media_type", "detail", "filename", "file",
+            "custom", "format",
         ]),
         inner,
         max_size=4,

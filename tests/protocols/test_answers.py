@@ -23,6 +23,20 @@ TOLD = TokenUsage(input=3, output=2, cache_read=1, reasoning=4)
         (TokenUsage(cache_read=3), 9, 5, TokenUsage(cache_read=3, output=2, estimated=True)),
         (TokenUsage(reasoning=4), 9, 5, TokenUsage(input=3, reasoning=4, estimated=True)),
         (TokenUsage(output=4), 0, 5, TokenUsage(output=4)),
+        # Sound is of the figure that is replaced; searches were counted by themselves.
+        (
+            TokenUsage(input=3, input_audio=3),
+            9,
+            5,
+            TokenUsage(input=3, input_audio=3, output=2, estimated=True),
+        ),
+        (
+            TokenUsage(output=4, output_audio=4, web_searches=2),
+            9,
+            5,
+            TokenUsage(input=20_003, output=4, output_audio=4, web_searches=2, estimated=True),
+        ),
+        (TokenUsage(web_searches=2), None, 5, TokenUsage(web_searches=2)),
     ],
 )
 def test_figures_that_cannot_be_are_estimated(

@@ -1,6 +1,7 @@
 """Anthropic's event stream, read into deltas."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,6 +115,63 @@ def test_what_is_kept_for_an_hour_is_counted_apart() -> None:
     }
 
     assert read_usage(usage) == TokenUsage(input=1, output=2, cache_write=30, cache_write_hour=20)
+
+
+SEARCHING = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+FETCHING = {**SEARCHING, "name": "web_fetch"}
+
+
+@pytest.mark.parametrize(
+    ("told", "searches"),
+    [
+        ({"web_search_requests": 3, "web_fetch_requests": 9}, 3),
+        ({"web_search_requests": 0}, 0),
+        ({"web_search_requests": "3"}, 0),
+        ({}, 0),
+        (None, 0),
+        (7, 0),
+    ],
+)
+def test_searches_are_counted_by_who_made_them(told: object, searches: int) -> None:
+    usage = {"input_tokens": 1, "output_tokens": 2, "server_tool_use": told}
+
+    assert read_usage(usage) == TokenUsage(input=1, output=2, web_searches=searches)
+
+
+@pytest.mark.parametrize("relays", [True, False])
+def test_searches_are_counted_as_they_come_until_their_number_is_told(*, relays: bool) -> None:
+    def after(*parts: bytes) -> StreamReader:
+        reader = StreamReader()
+        for part in parts:
+            if relays:
+                assert reader.relay(part, include_usage=True) in {part, b""}
+            else:
+                reader.deltas(part)
+        return reader
+
+    seen = block(0, SEARCHING) + block(1, FETCHING) + block(2, SEARCHING)
+    told = end(output_tokens=7, server_tool_use={"web_search_requests": 1})
+
+    assert after(START, seen).usage == TokenUsage(
+        input=10 + 20_000, output=1, cache_read=4, web_searches=2, estimated=True
+    )
+    assert after(START, seen, told).usage == replace(USAGE, web_searches=1)
+    assert after(START, seen, end(output_tokens=7)).usage == replace(USAGE, web_searches=2)
+
+
+def test_the_searches_of_an_answer_in_one_piece_are_counted() -> None:
+    usage: dict[str, Any] = {"input_tokens": 1, "output_tokens": 2}
+    message: dict[str, Any] = {
+        "type": "message",
+        "content": [SEARCHING, FETCHING, 7],
+        "usage": usage,
+    }
+
+    answer = MessageAnswer(json.dumps(message).encode())
+    assert answer.usage == TokenUsage(input=1, output=2, web_searches=1)
+    message["usage"] = {**usage, "server_tool_use": {"web_search_requests": 4}}
+    answer = MessageAnswer(json.dumps(message).encode())
+    assert answer.usage == TokenUsage(input=1, output=2, web_searches=4)
 
 
 def test_tool_calls_are_numbered_anew_and_always_have_arguments() -> None:

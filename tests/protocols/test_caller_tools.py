@@ -75,6 +75,7 @@ def test_allowed_tools_leave_the_others_out(mode: str, must: bool) -> None:  # n
         ({"tools": [{"type": "function", "function": {"name": "x" * 65}}]}, "tools[0]"),
         ({"tools": [{"type": "function", "function": {"name": "no spaces"}}]}, "tools[0]"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [A, {"type": "custom", "custom": {"name": "run"}}]}, "tools[1].type"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [A], "tool_choice": "perhaps"}, "tool_choice"),
         ({"tools": [A], "tool_choice": 3}, "tool_choice"),

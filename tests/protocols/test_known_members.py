@@ -23,6 +23,8 @@ MARK = {"mode": "explicit"}
 PIXEL = "data:image/png;base64,AAAA"
 CACHE = {"type": "ephemeral"}
 SCHEMA = {"type": "object", "properties": {"x": {}}}
+GRAMMAR = {"syntax": "regex", "definition": "a+"}
+RUN = {"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}
 LEAST: dict[Dialect, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
     RESPONSES: {"input": "Hi"},
@@ -55,6 +57,10 @@ def tool(**more: Any) -> dict[str, Any]:
 def function(*, beside: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     made = {"type": "function", "function": {"name": "f", "parameters": SCHEMA, **more}}
     return {"tools": [{**made, **(beside or {})}]}
+
+
+def custom(**more: Any) -> dict[str, Any]:
+    return {"tools": [{"type": "custom", "custom": {"name": "f", **more}}]}
 
 
 def flat(**more: Any) -> dict[str, Any]:
@@ -137,7 +143,33 @@ def test_what_changes_no_answer_is_taken_by_all(of: Dialect, members: dict[str, 
         (CHAT, function(examples=[1]), "tools[0].function.examples"),
         (CHAT, function(beside={"strict": True}), "tools[0].strict"),
         (CHAT, {"functions": [{"name": "f", "strange": 1}]}, "functions[0].strange"),
-        (CHAT, {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+        (CHAT, custom(strict=True), "tools[0].custom.strict"),
+        (CHAT, custom(format={"type": "text", "more": 1}), "tools[0].custom.format.more"),
+        (
+            CHAT,
+            custom(format={"type": "grammar", "grammar": GRAMMAR, "more": 1}),
+            "tools[0].custom.format.more",
+        ),
+        (
+            CHAT,
+            custom(format={"type": "grammar", "grammar": {**GRAMMAR, "start": "x"}}),
+            "tools[0].custom.format.grammar.start",
+        ),
+        (CHAT, custom() | {"tool_choice": {
+            "type": "custom", "custom": {"name": "f"}, "mode": "required",
+        }}, "tool_choice.mode"),
+        (
+            CHAT,
+            said(text(), role="assistant", tool_calls=[{**RUN, "caller": "x"}]),
+            "messages[1].tool_calls[0].caller",
+        ),
+        (
+            CHAT,
+            said(text(), role="assistant", tool_calls=[
+                {**RUN, "custom": {"name": "f", "input": "", "namespace": "x"}},
+            ]),
+            "messages[1].tool_calls[0].custom.namespace",
+        ),
         (
             CHAT,
             {"response_format": {"type": "json_object", "schema": SCHEMA}},
@@ -286,6 +318,35 @@ def test_the_rest_is_refused_by_its_name(of: Dialect, members: dict[str, Any], f
     for to in ALL:
         if to is not of:
             assert refused(of, to, **members) == field
+
+
+@pytest.mark.parametrize("to", [MESSAGES, OLLAMA])
+@pytest.mark.parametrize(
+    ("of", "members", "field"),
+    [
+        (CHAT, custom(), "tools[0].type"),
+        (CHAT, custom(format={"type": "grammar", "grammar": GRAMMAR}), "tools[0].type"),
+        (CHAT, custom() | {"tool_choice": "none"}, "tools[0].type"),
+        (
+            CHAT,
+            said(text(), role="assistant", tool_calls=[RUN]),
+            "messages[1].tool_calls[0].type",
+        ),
+        (RESPONSES, {"tools": [{"type": "custom", "name": "f"}]}, "tools[0].type"),
+        (
+            RESPONSES,
+            {"input": [{"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "{}"}]},
+            "input[0].type",
+        ),
+    ],
+)
+def test_who_knows_functions_only_is_given_no_custom_tool(
+    of: Dialect, to: Dialect, members: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="a custom tool cannot be expressed") as caught:
+        asked(of, to, **members)
+
+    assert field_of(caught.value) == field
 
 
 @pytest.mark.parametrize("to", [RESPONSES, OLLAMA])

@@ -360,6 +360,36 @@ def test_an_error_with_a_good_status_is_an_error(error: object) -> None:
             },
             TokenUsage(cache_read=10, reasoning=5),
         ),
+        # Sound is among the tokens; where some may be cached it is the others.
+        (
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 50,
+                "prompt_tokens_details": {"cached_tokens": 30, "audio_tokens": 60},
+                "completion_tokens_details": {"reasoning_tokens": 10, "audio_tokens": 25},
+            },
+            TokenUsage(
+                input=70, output=40, cache_read=30, reasoning=10, input_audio=60, output_audio=25
+            ),
+        ),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 99},
+                "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": 99},
+            },
+            TokenUsage(input=6, output=2, cache_read=4, reasoning=3, input_audio=6, output_audio=2),
+        ),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"audio_tokens": -1},
+                "completion_tokens_details": {"audio_tokens": "5"},
+            },
+            TokenUsage(input=10, output=5),
+        ),
         ({"prompt_tokens": "3", "completion_tokens": 2}, None),
         ({"prompt_tokens": -3, "completion_tokens": 2}, None),
         ({"prompt_tokens": True, "completion_tokens": 2}, None),

@@ -192,6 +192,39 @@ def test_tool_calls_without_text_have_null_content_and_an_empty_answer_has_none_
     assert message == {"role": "assistant", "content": "", "refusal": None}
 
 
+CUSTOM: list[Delta] = [
+    ToolCallDelta(0, "a", "run", is_custom=True),
+    ToolCallDelta(1, "b", "f", "{}"),
+    ToolCallDelta(0, arguments="ls "),
+    ToolCallDelta(0, arguments="-l"),
+    ToolCallDelta(2, "c", "run", is_custom=True),
+    Finished(FinishReason.TOOL_CALLS, None),
+]
+
+
+def test_calls_of_custom_tools_hold_an_input() -> None:
+    write, answer = encoder(), AnswerBuilder()
+    answer.add(CUSTOM)
+
+    chunks = read(b"".join(map(write.delta, CUSTOM)))
+    (choice,) = json.loads(answer.encode(encoder()))["choices"]
+
+    pieces = [p for c in chunks for p in c["choices"][0]["delta"].get("tool_calls", ())]
+    assert pieces == [
+        {"index": 0, "id": "a", "type": "custom", "custom": {"name": "run", "input": ""}},
+        {"index": 1, "id": "b", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+        {"index": 0, "custom": {"input": "ls "}},
+        {"index": 0, "custom": {"input": "-l"}},
+        {"index": 2, "id": "c", "type": "custom", "custom": {"name": "run", "input": ""}},
+    ]
+    assert choice["message"]["tool_calls"] == [
+        {"id": "a", "type": "custom", "custom": {"name": "run", "input": "ls -l"}},
+        {"id": "b", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+        {"id": "c", "type": "custom", "custom": {"name": "run", "input": ""}},
+    ]
+    assert choice["finish_reason"] == "tool_calls"
+
+
 def test_half_an_answer_is_never_written_as_a_whole_one() -> None:
     with pytest.raises(ValueError, match="not finished"):
         AnswerBuilder().encode(encoder())
@@ -246,17 +279,19 @@ def test_seals_refusals_and_likelihoods_stand_in_a_whole_answer() -> None:
     assert choice["logprobs"] == {"content": [TOKEN], "refusal": None}
 
 
-def test_what_is_written_is_read_the_same() -> None:
+@pytest.mark.parametrize("deltas", [SEALED, CUSTOM])
+def test_what_is_written_is_read_the_same(deltas: list[Delta]) -> None:
     writer = ChatWriter(id="c", created=1)
-    stream = writer.start("m") + writer.deltas(SEALED) + writer.tail()
+    stream = writer.start("m") + writer.deltas(deltas) + writer.tail()
     reader = StreamReader()
 
-    assert list(reader.deltas(stream)) == SEALED
+    assert list(reader.deltas(stream)) == deltas
 
 
-def test_who_asks_with_functions_is_answered_with_a_call_of_one() -> None:
+@pytest.mark.parametrize("is_custom", [False, True])  # whatever the provider makes of it
+def test_who_asks_with_functions_is_answered_with_a_call_of_one(*, is_custom: bool) -> None:
     deltas: list[Delta] = [
-        ToolCallDelta(0, id="c", name="f"),
+        ToolCallDelta(0, id="c", name="f", is_custom=is_custom),
         ToolCallDelta(0, arguments="{}"),
         ToolCallDelta(1, id="d", name="g", arguments="{}"),
         Finished(FinishReason.TOOL_CALLS, None),

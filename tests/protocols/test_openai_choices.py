@@ -46,6 +46,27 @@ def test_an_answer_that_was_given_up_has_failed(word: str) -> None:
         finish_reason({"finish_reason": word}, usual=FinishReason.STOP)
 
 
+def test_custom_tools_are_called_with_a_text_of_any_form() -> None:
+    calls = ToolIndexes()
+    pieces: list[dict[str, Any]] = [
+        {"index": 0, "id": "a", "type": "custom", "custom": {"name": "run", "input": ""}},
+        {"index": 1, "id": "b", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+        {"index": 0, "custom": {"input": "ls "}},
+        {"index": 0, "custom": {"input": "{"}},
+        {"index": 0, "id": "c", "type": "custom", "custom": {"name": "run", "input": None}},
+        {"index": 2, "id": "d", "type": "custom", "custom": {"name": "run"}, "function": None},
+    ]
+
+    assert [calls.read(piece, "answer") for piece in pieces] == [
+        ToolCallDelta(0, id="a", name="run", is_custom=True),
+        ToolCallDelta(1, id="b", name="f", arguments="{}"),
+        ToolCallDelta(0, arguments="ls "),
+        ToolCallDelta(0, arguments="{"),
+        ToolCallDelta(2, id="c", name="run", is_custom=True),  # numbered 0 like another one
+        ToolCallDelta(3, id="d", name="run", is_custom=True),
+    ]
+
+
 def test_calls_that_share_a_number_are_told_apart_by_id_and_name() -> None:
     calls = ToolIndexes()
     pieces = [

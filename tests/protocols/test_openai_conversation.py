@@ -23,6 +23,7 @@ from tests.protocols.prompting import field_of
 
 CACHE = {"type": "ephemeral"}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}
+CUSTOM = {"id": "d", "type": "custom", "custom": {"name": "run", "input": "ls"}}
 CALLED = Call(id="c", name="f", arguments='{"x":1}')
 
 
@@ -84,6 +85,20 @@ BOTH_WAYS: list[tuple[dict[str, Any], Message]] = [
         Message(
             role=Role.ASSISTANT,
             blocks=(Call(id="c", name="f", arguments='{"x":1}', cache=CACHE),),
+        ),
+    ),
+    (
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [CUSTOM | {"cache_control": CACHE}, CALL],
+        },
+        Message(
+            role=Role.ASSISTANT,
+            blocks=(
+                Call(id="d", name="run", arguments="ls", is_custom=True, cache=CACHE),
+                CALLED,
+            ),
         ),
     ),
     (
@@ -222,6 +237,14 @@ def test_messages_are_a_list_with_something_in_it(messages: object) -> None:
         ({"role": "assistant", "refusal": 5}, ".refusal"),
         ({"role": "assistant", "tool_calls": [{}]}, ".tool_calls[0]"),
         ({"role": "assistant", "tool_calls": {}}, ".tool_calls"),
+        (
+            {"role": "assistant", "tool_calls": [CUSTOM | {"custom": {"name": "run"}}]},
+            ".tool_calls[0]",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [CUSTOM | {"custom": {"name": "a", "input": {}}}]},
+            ".tool_calls[0]",
+        ),
         ({"role": "assistant", "function_call": {}}, ".function_call"),
         ({"role": "assistant", "thinking_blocks": [{}]}, ".thinking_blocks[0]"),
         ({"role": "assistant", "reasoning_content": 5}, ".reasoning_content"),

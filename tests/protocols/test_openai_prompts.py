@@ -8,7 +8,18 @@ import pytest
 
 from appliance.model.calls import Dialect
 from appliance.model.errors import InvalidRequest
-from appliance.model.prompts import Format, Message, Prompt, Reasoning, Role, Text, Tool, ToolChoice
+from appliance.model.prompts import (
+    CustomTool,
+    Format,
+    Grammar,
+    Message,
+    Prompt,
+    Reasoning,
+    Role,
+    Text,
+    Tool,
+    ToolChoice,
+)
 from appliance.protocols.openai_prompts import read_prompt, write_body
 from tests.protocols.prompting import body, field_of
 
@@ -20,6 +31,10 @@ FUNCTION = {"name": "f", "description": "d", "parameters": SCHEMA, "strict": Tru
 TOOL = {"type": "function", "function": FUNCTION}
 F = Tool(name="f", description="d", parameters=SCHEMA, strict=True)
 BARE = {"name": "g", "parameters": {"type": "object", "properties": {}}}
+
+
+def custom(**more: Any) -> dict[str, Any]:
+    return {"type": "custom", "custom": {"name": "c", **more}}
 
 
 def read(**members: Any) -> Prompt:
@@ -45,6 +60,39 @@ BOTH_WAYS: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"frequency_penalty": -1, "presence_penalty": 0.5, "logit_bias": {"50256": -100}},
     ),
     ({"n": 2}, {"answers": 2}),
+    (
+        {
+            "tools": [
+                TOOL,
+                custom(description="d") | {"cache_control": CACHE},
+            ],
+            "tool_choice": custom(),
+        },
+        {
+            "tools": (F, CustomTool(name="c", description="d", cache=CACHE)),
+            "choice": ToolChoice(mode="named", names=("c",)),
+        },
+    ),
+    (
+        {
+            "tools": [
+                custom(
+                    format={
+                        "type": "grammar",
+                        "grammar": {"syntax": "regex", "definition": "a+"},
+                    }
+                )
+            ],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "allowed_tools": {"mode": "auto", "tools": [custom()]},
+            },
+        },
+        {
+            "tools": (CustomTool(name="c", grammar=Grammar(syntax="regex", definition="a+")),),
+            "choice": ToolChoice(mode="auto", names=("c",)),
+        },
+    ),
     ({"logprobs": True}, {"top_logprobs": 0}),
     ({"logprobs": True, "top_logprobs": 5}, {"top_logprobs": 5}),
     ({"response_format": {"type": "text"}}, {"format": Format(kind="text")}),
@@ -134,8 +182,12 @@ def test_a_request_is_read_and_written(members: dict[str, Any], attributes: dict
             {"tools": (F,), "choice": ToolChoice(mode="none"), "parallel_tools": False},
         ),
         (
-            {"tools": [TOOL, {"type": "custom", "custom": {"name": "c"}}]},
-            {"tools": (F,), "others": {"tools[1].type": "custom"}},
+            {"tools": [TOOL, {"type": "web_search"}]},
+            {"tools": (F,), "others": {"tools[1].type": "web_search"}},
+        ),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "c", "format": {"type": "text"}}}]},
+            {"tools": (CustomTool(name="c"),)},
         ),
     ],
 )
@@ -164,6 +216,15 @@ def test_other_spellings_mean_the_same(members: dict[str, Any], attributes: dict
         ({"tools": {}}, "tools"),
         ({"tools": [{}]}, "tools[0]"),
         ({"tools": [{"function": {}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "custom"}]}, "tools[0]"),
+        ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].custom.name"),
+        ({"tools": [custom(description=5)]}, "tools[0].custom.description"),
+        ({"tools": [custom(format="text")]}, "tools[0].custom.format"),
+        ({"tools": [custom(format={"type": "grammar"})]}, "tools[0].custom.format"),
+        (
+            {"tools": [custom(format={"type": "grammar", "grammar": {"syntax": "lark"}})]},
+            "tools[0].custom.format",
+        ),
         ({"tools": [{"function": {"name": "f", "parameters": 5}}]}, "tools[0].function.parameters"),
         ({"tools": [TOOL], "functions": [FUNCTION]}, "functions"),
         ({"functions": [5]}, "functions[0]"),
@@ -190,7 +251,7 @@ def test_what_cannot_be_understood_is_refused_by_name(members: dict[str, Any], f
 
 
 def test_a_tool_of_another_kind_is_refused_by_who_must_write_it() -> None:
-    prompt = read(tools=[{"type": "custom", "custom": {"name": "c"}}])
+    prompt = read(tools=[{"type": "web_search"}])
 
     with pytest.raises(InvalidRequest) as caught:
         write_body(prompt)

@@ -1,6 +1,7 @@
 """Events that say one more piece of text are read without decoding what stands around it."""
 
 import json
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -126,3 +127,43 @@ def test_several_events_are_read_at_once(texts: list[str]) -> None:
 )
 def test_several_events_are_read_apart_if_one_of_them_is_another(block: bytes) -> None:
     assert not taught().texts(block)
+
+
+EVENTS = st.one_of(
+    TEXTS.map(event),
+    st.just(b": keep-alive\n\n"),
+    TEXTS.map(lambda text: event(text, id="c2")),
+    st.sampled_from([event("x").replace(b'"x"', it) for it in (b"null", b'"y", "z"', b"")]),
+    TEXTS.map(lambda text: event(text).replace(b"\n", b"\r\n")),
+)
+
+
+@pytest.mark.parametrize("frame", [TextFrame("content"), taught()], ids=["untaught", "taught"])
+@given(events=st.lists(EVENTS, max_size=9))
+def test_however_many_come_at_once_each_is_read_as_if_it_came_alone(
+    frame: TextFrame, events: list[bytes]
+) -> None:
+    alone = [text if (text := frame.text(each)) is not None else each for each in events]
+
+    assert flat(frame.read(b"".join(events))) == alone
+
+
+def test_more_than_are_read_at_once_are_read_whole() -> None:
+    texts = [f"word {number} " * 9 for number in range(300)]
+
+    assert flat(taught().read(b"".join(map(event, texts)))) == texts
+
+
+def test_what_one_event_teaches_counts_for_those_behind_it() -> None:
+    frame = TextFrame("content")
+    read = []
+    for found in frame.read(event("one") + event("two") + event("three")):
+        read.append(found)
+        if isinstance(found, bytes):
+            frame.learn(found, "one")
+
+    assert read == [event("one"), ["two", "three"]]
+
+
+def flat(found: Iterable[list[str] | bytes]) -> list[str | bytes]:
+    return [each for some in found for each in (some if isinstance(some, list) else [some])]

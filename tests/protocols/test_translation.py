@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from appliance.model.calls import Dialect
 from appliance.model.errors import InvalidRequest
-from appliance.model.prompts import Attachment, Message, Prompt, Result, Role, Text
+from appliance.model.prompts import Attachment, Call, Message, Prompt, Result, Role, Text
 from appliance.protocols.responses import seals
 from appliance.protocols.translation import read_prompt, translated, write_body
 from tests.protocols.calls import call
@@ -19,6 +19,8 @@ from tests.protocols.prompting import (
     body,
     calls,
     conversations,
+    custom_calls,
+    custom_tools,
     field_of,
     nonsense,
     pictures,
@@ -31,15 +33,22 @@ from tests.protocols.prompting import (
 _OPENAI, _RESPONSES, _ANTHROPIC = Dialect.OPENAI, Dialect.RESPONSES, Dialect.ANTHROPIC
 _unmarked = st.builds(Text, text=words)
 # What can be said to a chat provider in the words of another: no seals, no marks.
-_plain = conversations(
-    seen=_unmarked | st.builds(Attachment, kind=st.just("file"), text=words, name=words),
-    said=_unmarked,
-    thoughts=st.just([]),
-    results=_unmarked,
-    result_caches=st.none(),
-    call=calls.map(lambda each: replace(each, cache=None)),
-)
+_unmarked_calls = calls.map(lambda each: replace(each, cache=None))
 _unmarked_tools = tools.map(lambda each: replace(each, cache=None))
+
+
+def _talk(call: st.SearchStrategy[Call]) -> st.SearchStrategy[tuple[Message, ...]]:
+    return conversations(
+        seen=_unmarked | st.builds(Attachment, kind=st.just("file"), text=words, name=words),
+        said=_unmarked,
+        thoughts=st.just([]),
+        results=_unmarked,
+        result_caches=st.none(),
+        call=call,
+    )
+
+
+_plain = _talk(_unmarked_calls)
 
 
 def through(prompt: Prompt, *dialects: Dialect) -> Prompt:
@@ -77,6 +86,126 @@ def test_the_responses_api_loses_nothing_it_has_a_word_for(prompt: Prompt) -> No
     assert through(there, _OPENAI, _RESPONSES) == there
     assert through(prompt, _RESPONSES, _OPENAI).messages == prompt.messages
     assert through(there, _ANTHROPIC, _RESPONSES).messages == there.messages
+
+
+@given(prompts(_talk(_unmarked_calls | custom_calls), tools=_unmarked_tools | custom_tools))
+def test_between_openais_two_apis_nothing_of_a_custom_tool_is_lost(prompt: Prompt) -> None:
+    prompt = replace(prompt, top_k=None, stops=())
+
+    assert through(prompt, _OPENAI) == prompt
+    there = through(prompt, _RESPONSES)
+    assert through(there, _OPENAI, _RESPONSES) == there
+    back = through(prompt, _RESPONSES, _OPENAI)
+    assert (back.messages, back.choice) == (prompt.messages, prompt.choice)
+    assert [tool.name for tool in back.tools] == [tool.name for tool in prompt.tools]
+    assert through(back, _RESPONSES, _OPENAI) == back
+
+
+_GRAMMAR = {"syntax": "lark", "definition": 'start: "a"'}
+_CUSTOM_IN_CHAT: dict[str, Any] = {
+    "messages": [
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c", "type": "custom", "custom": {"name": "run", "input": "ls -l"}},
+                {"id": "d", "type": "custom", "custom": {"name": "run", "input": ""}},
+                {"id": "e", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "a.txt"},
+        {
+            "role": "tool",
+            "tool_call_id": "d",
+            "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+        },
+        {"role": "tool", "tool_call_id": "e", "content": "42"},
+    ],
+    "tools": [
+        {"type": "custom", "custom": {"name": "run", "description": "d"}},
+        {
+            "type": "custom",
+            "custom": {"name": "ask", "format": {"type": "grammar", "grammar": _GRAMMAR}},
+        },
+        {
+            "type": "function",
+            "function": {"name": "f", "parameters": {"type": "object"}, "strict": True},
+        },
+    ],
+}
+_CUSTOM_IN_RESPONSES: dict[str, Any] = {
+    "input": [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        {"type": "custom_tool_call", "call_id": "c", "name": "run", "input": "ls -l"},
+        {"type": "custom_tool_call", "call_id": "d", "name": "run", "input": ""},
+        {"type": "function_call", "call_id": "e", "name": "f", "arguments": "{}"},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "a.txt"},
+        {
+            "type": "custom_tool_call_output",
+            "call_id": "d",
+            "output": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}],
+        },
+        {"type": "function_call_output", "call_id": "e", "output": "42"},
+    ],
+    "tools": [
+        {"type": "custom", "name": "run", "description": "d"},
+        {"type": "custom", "name": "ask", "format": {"type": "grammar", **_GRAMMAR}},
+        {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True},
+    ],
+}
+_RUN_IN_CHAT = {"type": "custom", "custom": {"name": "run"}}
+_RUN_IN_RESPONSES = {"type": "custom", "name": "run"}
+_F_IN_CHAT = {"type": "function", "function": {"name": "f"}}
+_F_IN_RESPONSES = {"type": "function", "name": "f"}
+
+
+@pytest.mark.parametrize(
+    ("in_chat", "in_responses"),
+    [
+        ("required", "required"),
+        (_RUN_IN_CHAT, _RUN_IN_RESPONSES),
+        (_F_IN_CHAT, _F_IN_RESPONSES),
+        (
+            {
+                "type": "allowed_tools",
+                "allowed_tools": {"mode": "required", "tools": [_RUN_IN_CHAT, _F_IN_CHAT]},
+            },
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [_RUN_IN_RESPONSES, _F_IN_RESPONSES],
+            },
+        ),
+    ],
+)
+def test_custom_tools_as_each_of_openais_apis_has_them(in_chat: Any, in_responses: Any) -> None:
+    chat = {**_CUSTOM_IN_CHAT, "tool_choice": in_chat}
+    responses = {**_CUSTOM_IN_RESPONSES, "tool_choice": in_responses}
+
+    for of, given_, to, expected in (
+        (_OPENAI, chat, _RESPONSES, responses),
+        (_RESPONSES, responses, _OPENAI, chat),
+    ):
+        made = write_body(to, read_prompt(of, body(**given_)))
+        assert {name: msgspec.json.decode(value) for name, value in made.items()} == expected
+
+
+def test_an_id_that_comes_again_is_of_the_latest_call() -> None:
+    custom = {"id": "c", "type": "custom", "custom": {"name": "run", "input": "ls"}}
+    function = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    result = {"role": "tool", "tool_call_id": "c", "content": "x"}
+    turns = [{"role": "assistant", "tool_calls": [made]} for made in (custom, function, custom)]
+    said = [each for turn in turns for each in (turn, result)]
+
+    items = msgspec.json.decode(
+        write_body(_RESPONSES, read_prompt(_OPENAI, body(messages=said)))["input"]
+    )
+
+    kinds = ["custom_tool_call", "function_call", "custom_tool_call"]
+    assert [item["type"] for item in items] == [
+        each for kind in kinds for each in (kind, f"{kind}_output")
+    ]
 
 
 @given(prompts(_plain))
@@ -258,15 +387,24 @@ def spoiled(value: Any) -> Iterator[Any]:
                 yield [*value[:i], wrong, *value[i + 1 :]]
 
 
-@pytest.mark.parametrize("dialect", [_OPENAI, _ANTHROPIC])
-def test_wherever_a_wrong_value_stands_it_is_translated_or_refused(dialect: Dialect) -> None:
-    whole = _WHOLE[dialect]
+@pytest.mark.parametrize(
+    ("dialect", "whole"),
+    [
+        *_WHOLE.items(),
+        (_OPENAI, {**_CUSTOM_IN_CHAT, "tool_choice": _RUN_IN_CHAT}),
+        (_RESPONSES, {**_CUSTOM_IN_RESPONSES, "tool_choice": _RUN_IN_RESPONSES}),
+    ],
+)
+def test_wherever_a_wrong_value_stands_it_is_translated_or_refused(
+    dialect: Dialect, whole: dict[str, Any]
+) -> None:
     read_prompt(dialect, body(**whole))  # which is right
+    least = {"input": "Hi"} if dialect is _RESPONSES else {"messages": _HELLO}
 
     for name, value in whole.items():
         for wrong in spoiled(value):
             for to in (_OPENAI, _RESPONSES, _ANTHROPIC, Dialect.OLLAMA):
-                for others in ({"messages": _HELLO}, whole):
+                for others in (least, whole):
                     try:
                         write_body(to, read_prompt(dialect, body(**{**others, name: wrong})))
                     except InvalidRequest as failure:

@@ -243,6 +243,21 @@ def test_nor_by_a_caller_of_messages(choice: dict[str, str]) -> None:
     assert refusal(asked).fields[0].field == "tool_choice"
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        call(tools=[*TOOLS, {"type": "custom", "custom": {"name": "run"}}]),
+        call(tools=[{"type": "custom", "custom": {"name": "run"}}], tool_choice="none"),
+        asked_in(Dialect.RESPONSES, input="Hi", tools=[{"type": "custom", "name": "run"}]),
+    ],
+)
+def test_a_custom_tool_is_refused(asked: ModelCall) -> None:
+    (field,) = refusal(asked).fields
+
+    assert field.field.endswith("].type")
+    assert "a custom tool cannot be expressed" in field.reason
+
+
 def test_only_the_tools_that_may_be_called_are_shown() -> None:
     of_b = [{"type": "function", "function": {"name": "b"}}]
     some = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": of_b}}

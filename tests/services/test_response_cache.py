@@ -329,6 +329,7 @@ VOICES = st.sampled_from(
         ToolCallDelta(0, arguments='"a":'),
         ToolCallDelta(1, "c1", "g", "{}"),
         ToolCallDelta(1, arguments=" "),
+        ToolCallDelta(2, "c2", "run", "ls", is_custom=True),
         LogprobsDelta([{"token": "a", "logprob": -0.5}]),
     ]
 )

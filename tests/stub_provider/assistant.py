@@ -5,6 +5,7 @@ what has to come out at the other end of a translation.
 
 * asked for the weather with a fitting tool on offer, or told which tool to
   use, it calls it; given results, it tells them;
+* a custom tool it calls with what was said, or with the definition of its grammar;
 * given a JSON schema for its answer, it answers the least value that fits;
 * "reply with exactly: X" gives X, and "count from A to B" counts;
 * "what is my name", "the code word", "my favourite ..." are answered from the
@@ -43,7 +44,8 @@ _FACTS = (
 class Call:
     id: str
     name: str
-    arguments: str  # JSON
+    arguments: str  # JSON; of a custom tool any text
+    is_custom: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,10 @@ def _calls(conversation: Conversation) -> tuple[Call, ...]:
     tool = _wanted(conversation)
     if tool is None or not conversation.may_call or last.role == "tool":
         return ()
-    number = sum(len(turn.calls) for turn in conversation.turns)
-    return (Call(f"call_{number}_{tool.name}", tool.name, _arguments(tool, last.text)),)
+    call_id = f"call_{sum(len(turn.calls) for turn in conversation.turns)}_{tool.name}"
+    if tool.is_custom:
+        return (Call(call_id, tool.name, tool.grammar or last.text, is_custom=True),)
+    return (Call(call_id, tool.name, _arguments(tool, last.text)),)
 
 
 def _wanted(conversation: Conversation) -> Tool | None:

@@ -12,7 +12,9 @@ Object = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Tool:
     name: str
-    schema: Object
+    schema: Object = field(default_factory=dict)
+    is_custom: bool = False
+    grammar: str = ""  # of a custom tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,9 @@ def _chat(body: Object) -> Conversation:
     return Conversation(
         tuple(turns),
         tools=tuple(
-            Tool(tool["function"]["name"], tool["function"].get("parameters") or {})
+            _chat_tool(tool)
             for tool in body.get("tools") or []
-            if tool.get("type", "function") == "function"
+            if tool.get("type", "function") in {"function", "custom"}
         ),
         forced=_forced(choice, name=_chat_choice(choice)),
         may_call=choice != "none",
@@ -83,8 +85,18 @@ def _chat(body: Object) -> Conversation:
     )
 
 
+def _chat_tool(tool: Object) -> Tool:
+    if tool.get("type") != "custom":
+        return Tool(tool["function"]["name"], tool["function"].get("parameters") or {})
+    form = tool["custom"].get("format") or {}
+    grammar = form["grammar"]["definition"] if form.get("type") == "grammar" else ""
+    return Tool(tool["custom"]["name"], is_custom=True, grammar=grammar)
+
+
 def _chat_choice(choice: object) -> str | None:
-    return choice["function"]["name"] if isinstance(choice, dict) and "function" in choice else None
+    if not isinstance(choice, dict) or choice.get("type") not in {"function", "custom"}:
+        return None
+    return str(choice[choice["type"]]["name"])
 
 
 def _forced(choice: object, *, name: str | None) -> str | None:
@@ -180,9 +192,9 @@ def _responses(body: Object) -> Conversation:
     return Conversation(
         tuple(turns),
         tools=tuple(
-            Tool(tool["name"], tool.get("parameters") or {})
+            _response_tool(tool)
             for tool in body.get("tools") or []
-            if tool.get("type") == "function"
+            if tool.get("type") in {"function", "custom"}
         ),
         forced=_forced(choice if isinstance(choice, str) else None, name=named),
         may_call=choice != "none",
@@ -190,6 +202,13 @@ def _responses(body: Object) -> Conversation:
         thinks=reasoning.get("effort") not in (None, "none"),
         options=body,
     )
+
+
+def _response_tool(tool: Object) -> Tool:
+    if tool["type"] == "function":
+        return Tool(tool["name"], tool.get("parameters") or {})
+    form = tool.get("format") or {}
+    return Tool(tool["name"], is_custom=True, grammar=form.get("definition", ""))
 
 
 def _item(item: Object) -> Iterator[Turn]:
@@ -202,6 +221,12 @@ def _item(item: Object) -> Iterator[Turn]:
         case "function_call_output":
             text, media = _content(item.get("output"))
             yield Turn("tool", text, media, answers=str(item["call_id"]))
+        # Marked, because what came of a call must be an item of the same kind.
+        case "custom_tool_call":
+            yield Turn("assistant", calls=(f"custom {item['call_id']}",))
+        case "custom_tool_call_output":
+            text, media = _content(item.get("output"))
+            yield Turn("tool", text, media, answers=f"custom {item['call_id']}")
         case "reasoning" if item.get("encrypted_content"):
             yield Turn("assistant", seals=(str(item["encrypted_content"]),))
 

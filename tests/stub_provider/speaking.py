@@ -50,8 +50,10 @@ def _logprobs(body: Mapping[str, Any], words: list[str]) -> Object | None:
     return {"content": each, "refusal": None}
 
 
-def _chat_call(call: Call) -> Object:
-    function = {"name": call.name, "arguments": call.arguments}
+def _chat_call(call: Call, text: str) -> Object:
+    if call.is_custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": text}}
+    function = {"name": call.name, "arguments": text}
     return {"id": call.id, "type": "function", "function": function}
 
 
@@ -60,7 +62,7 @@ def _chat_whole(asked: Asked, speech: Speech, body: Mapping[str, Any]) -> Object
     if speech.thought:
         message["reasoning_content"] = speech.thought
     if speech.calls:
-        message["tool_calls"] = [_chat_call(call) for call in speech.calls]
+        message["tool_calls"] = [_chat_call(call, call.arguments) for call in speech.calls]
     whole = frames.openai_whole(asked)
     choice = {
         "message": message,
@@ -81,12 +83,11 @@ def _chat_stream(asked: Asked, speech: Speech, body: Mapping[str, Any]) -> Itera
         for word in speech.words:
             yield delta({"content": word}, logprobs=_logprobs(body, [word]))
         for place, call in enumerate(speech.calls):
-            start = _chat_call(call)
-            start["function"] = {"name": call.name, "arguments": ""}
-            yield delta({"tool_calls": [{"index": place, **start}]})
+            yield delta({"tool_calls": [{"index": place, **_chat_call(call, "")}]})
             for part in _halves(call.arguments):
-                piece = {"index": place, "function": {"arguments": part}}
-                yield delta({"tool_calls": [piece]})
+                said: Object = {"function": {"arguments": part}}
+                said = {"custom": {"input": part}} if call.is_custom else said
+                yield delta({"tool_calls": [{"index": place, **said}]})
         yield delta({}, finish=speech.finish)
     if asked.include_usage:
         usage = _chat_usage(asked, speech)
@@ -230,18 +231,14 @@ def _items(speech: Speech, body: Mapping[str, Any]) -> list[Object]:
         part = {"type": "output_text", "text": speech.text, "annotations": [], "logprobs": probable}
         message = {"type": "message", "id": "msg_stub", "role": "assistant", "content": [part]}
         items.append({**message, "status": state})
-    items += [
-        {
-            "type": "function_call",
-            "id": f"fc_{call.id}",
-            "call_id": call.id,
-            "name": call.name,
-            "arguments": call.arguments,
-            "status": "completed",
-        }
-        for call in speech.calls
-    ]
-    return items
+    return [*items, *map(_call_item, speech.calls)]
+
+
+def _call_item(call: Call) -> Object:
+    item = {"id": f"fc_{call.id}", "call_id": call.id, "name": call.name, "status": "completed"}
+    if call.is_custom:
+        return {**item, "type": "custom_tool_call", "input": call.arguments}
+    return {**item, "type": "function_call", "arguments": call.arguments}
 
 
 def _response(asked: Asked, speech: Speech, body: Mapping[str, Any]) -> Object:
@@ -323,6 +320,10 @@ def _item_events(item: Mapping[str, Any], speech: Speech) -> Iterator[tuple[str,
                 yield "response.function_call_arguments.delta", {"delta": half}
             whole = {"arguments": item["arguments"], "name": item["name"]}
             yield "response.function_call_arguments.done", whole
+        case "custom_tool_call":
+            for half in _halves(item["input"]):
+                yield "response.custom_tool_call_input.delta", {"delta": half}
+            yield "response.custom_tool_call_input.done", {"input": item["input"]}
         case "reasoning":
             first = {"summary_index": 0}
             (part,) = item["summary"]
@@ -336,6 +337,7 @@ def _item_events(item: Mapping[str, Any], speech: Speech) -> Iterator[tuple[str,
 _EMPTY: Mapping[str, Object] = {
     "message": {"content": []},
     "function_call": {"arguments": ""},
+    "custom_tool_call": {"input": ""},
     "reasoning": {"summary": []},
 }
 _Stream = Callable[[Asked, Speech, Mapping[str, Any]], Iterator[bytes]]

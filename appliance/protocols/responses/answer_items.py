@@ -81,7 +81,8 @@ class AnswerItems:
             return
         number = self._calls[key] = len(self._calls)
         call_id, name = text_in(item.get("call_id")), text_in(item.get("name"))
-        yield ToolCallDelta(number, id=call_id or f"call_{number}", name=name)
+        is_custom = item.get("type") == "custom_tool_call"
+        yield ToolCallDelta(number, id=call_id or f"call_{number}", name=name, is_custom=is_custom)
 
     def argue(self, key: object, arguments: str) -> Iterator[Delta]:
         if key not in self._calls:

@@ -6,6 +6,7 @@ out is read from what they end with (see :mod:`.answer_items`).
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from appliance.model.calls import (
@@ -38,6 +39,8 @@ _REASONS = {
     "max_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
+# What may follow a search: OpenAI bills the actions that search, and what is read as tokens.
+_NOT_BILLED = frozenset({"find_in_page", "open_page"})
 # An emoji may be cut in two, each half an escape at an end of what an event says.
 _FIRST_HALF = re.compile(
     rb'("delta"\s*:\s*"(?:[^"\\]|\\.)*?)(\\u[dD][89abAB][0-9a-fA-F]{2})"', re.DOTALL
@@ -53,6 +56,7 @@ class StreamReader:
         "_answer",
         "_half",
         "_readers",
+        "_searches",
         "_splitter",
         "failure",
         "finished",
@@ -68,6 +72,7 @@ class StreamReader:
         self._splitter = sse.EventSplitter(limit_bytes=_LONGEST_EVENT)
         self._answer = AnswerItems()
         self._half = b""  # of an emoji, to go before what is said next
+        self._searches: set[object] = set()  # items that are searches
         thought = self._thought
         self._readers: Mapping[str, Callable[[_Event], Iterator[Delta]]] = {
             "response.output_text.delta": self._said,
@@ -186,12 +191,24 @@ class StreamReader:
 
     def _done(self, event: _Event) -> Iterator[Delta]:
         if isinstance(item := event.get("item"), dict):
+            self._note_search(event, item)
             yield from self._answer.end_item(_key(event, item), item)
+
+    def _note_search(self, event: _Event, item: _Event) -> None:
+        if _is_search(item):
+            self._searches.add(_key(event, item))
+            self.usage = TokenUsage(web_searches=len(self._searches), estimated=True)
+
+    def _note_usage(self, response: _Event) -> None:
+        usage = read_usage(response.get("usage"))
+        if usage is not None:
+            listed = sum(map(_is_search, objects_in(response.get("output"))))
+            self.usage = replace(usage, web_searches=max(listed, len(self._searches)))
 
     def _ended(self, event: _Event) -> Iterator[Delta]:
         response = event.get("response")
         response = response if isinstance(response, dict) else {}
-        self.usage = read_usage(response.get("usage")) or self.usage
+        self._note_usage(response)
         self.finished = True
         yield from self._answer.rest(objects_in(response.get("output")))
         is_cut = event["type"] == "response.incomplete"
@@ -200,7 +217,7 @@ class StreamReader:
     def _failed(self, event: _Event) -> Iterator[Delta]:
         response = event.get("response")
         response = response if isinstance(response, dict) else {}
-        self.usage = read_usage(response.get("usage")) or self.usage
+        self._note_usage(response)
         raise ErrorReported(_error(event, response))
 
 
@@ -244,7 +261,9 @@ class ResponseAnswer:
             raise ErrorReported(ErrorBody(type="error"))
         if not isinstance(self._value.get("output"), list):
             raise MalformedAnswer("the answer holds no output")
-        self.usage = read_usage(self._value.get("usage"))
+        usage = read_usage(self._value.get("usage"))
+        searches = sum(map(_is_search, objects_in(self._value["output"])))
+        self.usage = usage and replace(usage, web_searches=searches)
 
     def deltas(self) -> list[Delta]:
         """The same answer as a stream would have told it."""
@@ -255,6 +274,14 @@ class ResponseAnswer:
         is_cut = self._value.get("status") == "incomplete"
         reason = _reason(self._value, answer, is_cut=is_cut)
         return [*deltas, Finished(reason, self.usage)]
+
+
+def _is_search(item: _Event) -> bool:
+    """Whether an item was billed as a search: opening a page that was found is not."""
+    if item.get("type") != "web_search_call" or item.get("status") == "failed":
+        return False
+    action = item.get("action")
+    return not isinstance(action, dict) or action.get("type") not in _NOT_BILLED
 
 
 def read_usage(usage: object) -> TokenUsage | None:

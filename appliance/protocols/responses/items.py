@@ -37,9 +37,7 @@ PREFIXES: Mapping[str, str] = {
     TOOL_CALL: "otc",
 }
 # Only a provider of this API can read them.
-OF_THIS_API = frozenset(
-    {"custom_tool_call", "custom_tool_call_output", "mcp_approval_response", *HOSTED}
-)
+OF_THIS_API = frozenset({"mcp_approval_response", *HOSTED})
 BREAKPOINT = "prompt_cache_breakpoint"  # what is read up to there is cached
 MARKED = frozenset({"input_text", "input_image", "input_file"})  # parts that may have one
 _CALLS = frozenset(

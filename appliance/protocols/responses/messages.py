@@ -93,7 +93,9 @@ def _read(item: Item, at: str) -> Iterator[Message]:
             yield Message(role=role, blocks=blocks, phase=item.get("phase", ""), at=at)
         case "function_call":
             yield _message(Role.ASSISTANT, _read_call(item, at), at)
-        case "function_call_output":
+        case "custom_tool_call":
+            yield _message(Role.ASSISTANT, _read_custom_call(item, at), at)
+        case "function_call_output" | "custom_tool_call_output":
             yield _message(Role.TOOL, _read_result(item, at), at)
         case "reasoning":
             if thinking := _read_thinking(item, at):
@@ -125,6 +127,12 @@ def _message(role: Role, block: Block, at: str) -> Message:
 def _read_call(item: Item, at: str) -> Call:
     arguments = request_members.arguments(item["arguments"], f"{at}.arguments")
     return Call(id=item["call_id"], name=item["name"], arguments=arguments, at=at)
+
+
+def _read_custom_call(item: Item, at: str) -> Call:
+    return Call(
+        id=item["call_id"], name=item["name"], arguments=item["input"], is_custom=True, at=at
+    )
 
 
 def _read_result(item: Item, at: str) -> Result:
@@ -204,11 +212,15 @@ def _read_file(part: Item, at: str) -> Attachment:
 
 def write_items(messages: Sequence[Message]) -> list[Item]:
     """Raises :exc:`InvalidRequest` for what this API has no item for."""
-    return [item for message in messages for item in _write(message)]
+    custom: set[str] = set()
+    return [item for message in messages for item in _write(message, custom)]
 
 
-def _write(message: Message) -> Iterator[Item]:
-    """Neighbours that are parts of a message become one."""
+def _write(message: Message, custom: set[str]) -> Iterator[Item]:
+    """Neighbours that are parts of a message become one.
+
+    ``custom`` are the calls of custom tools so far, whose results are items of another kind.
+    """
     content: list[Item] = []
     for block in message.blocks:
         match block:
@@ -220,7 +232,16 @@ def _write(message: Message) -> Iterator[Item]:
                     yield _write_message(message, content)
                     content = []
         match block:
+            case Call(is_custom=True):
+                custom.add(block.id)
+                yield {
+                    "type": "custom_tool_call",
+                    "call_id": block.id,
+                    "name": block.name,
+                    "input": block.arguments,
+                }
             case Call():
+                custom.discard(block.id)  # some models number the calls of each turn anew
                 yield {
                     "type": "function_call",
                     "call_id": block.id,
@@ -228,8 +249,9 @@ def _write(message: Message) -> Iterator[Item]:
                     "arguments": block.arguments,
                 }
             case Result():
+                is_custom = block.call_id in custom
                 yield {
-                    "type": "function_call_output",
+                    "type": "custom_tool_call_output" if is_custom else "function_call_output",
                     "call_id": block.call_id,
                     "output": _write_output(block, message),
                 }

@@ -1,11 +1,13 @@
 """A request's body in the Responses API and the ``Prompt`` that means the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from appliance.model.calls import Dialect
 from appliance.model.prompts import (
+    CustomTool,
     Format,
+    Grammar,
     Message,
     Prompt,
     Reasoning,
@@ -18,11 +20,11 @@ from appliance.protocols import request_members
 from appliance.protocols.known_members import unknown
 from appliance.protocols.responses import options
 from appliance.protocols.responses.fields import Members
-from appliance.protocols.responses.items import input_items
+from appliance.protocols.responses.items import Item, input_items
 from appliance.protocols.responses.messages import read_messages, write_items
 from appliance.protocols.responses.options import LOGPROBS
 from appliance.protocols.responses.outgoing import require_limit
-from appliance.protocols.responses.request import PASSED_ON
+from appliance.protocols.responses.request import PASSED_ON, ReadBody
 from appliance.protocols.responses.tools import read_tool_choice, read_tools
 
 # What this API calls the attributes of a Prompt that have another name here.
@@ -49,7 +51,10 @@ _OWN_HINTS = ("max_tool_calls", "truncation")
 # Of reasoning: what the usual asks for.
 _USUAL = {"context": "auto", "mode": "standard"}
 # The members of each thing that are read.
-_TOOL = frozenset({"description", "name", "parameters", "strict", "type"})
+_TOOLS = {
+    "function": frozenset({"description", "name", "parameters", "strict", "type"}),
+    "custom": frozenset({"description", "format", "name", "type"}),
+}
 _FORMAT = frozenset({"description", "name", "schema", "strict", "type"})
 # What a tool asks for that it has anyway.
 _USUAL_TOOL = {"allowed_callers": ["direct"], "defer_loading": False}
@@ -67,8 +72,7 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
     tools = read_tools(at.get("tools"))
     include = options.read_include(at.get("include"))
     reasoning, others = _read_reasoning(at)
-    raw = at.get("input")
-    messages = read_messages(() if raw is None else input_items(raw, "input"))
+    messages = read_messages(_items(at, body))
     if instructions := at.text("instructions"):
         blocks = (Text(text=instructions, at="instructions"),)
         messages = (Message(role=Role.SYSTEM, blocks=blocks, at="instructions"), *messages)
@@ -77,9 +81,9 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
         dialect=Dialect.RESPONSES,
         messages=messages,
         tools=tuple(
-            _read_tool(tool, number)
+            _read_tool(tool, f"tools[{number}]")
             for number, tool in enumerate(tools)
-            if tool["type"] == "function"
+            if tool["type"] in _TOOLS
         ),
         choice=_choice(at, tools),
         parallel_tools=_flag(at, "parallel_tool_calls"),
@@ -105,6 +109,13 @@ def read_prompt(body: Mapping[str, bytes]) -> Prompt:
     )
 
 
+def _items(at: Members, body: Mapping[str, bytes]) -> Sequence[Item]:
+    if isinstance(body, ReadBody):
+        return body.items_read
+    raw = at.get("input")
+    return () if raw is None else input_items(raw, "input")
+
+
 def _flag(at: Members, name: str) -> bool | None:
     return None if at.get(name) is None else at.flag(name, default=True)
 
@@ -123,37 +134,53 @@ def _choice(at: Members, tools: Sequence[Mapping[str, Any]]) -> ToolChoice | Non
 def _other_tools(
     tools: Sequence[Mapping[str, Any]], given: Sequence[Mapping[str, Any]] | None
 ) -> dict[str, Any]:
-    """What only this API has: custom tools, those that the provider runs, and more of a function.
+    """What only this API has: tools that the provider runs, and more of the others.
 
     ``given`` are the tools as they came.
     """
     kinds = enumerate(tool["type"] for tool in tools)
-    others = {f"tools[{number}].type": kind for number, kind in kinds if kind != "function"}
+    others = {f"tools[{number}].type": kind for number, kind in kinds if kind not in _TOOLS}
     for number, tool in enumerate(given or ()):
-        if tool["type"] == "function":
+        if (known := _TOOLS.get(tool["type"])) is not None:
             usual = [name for name, value in _USUAL_TOOL.items() if tool.get(name) == value]
-            others |= unknown(tool, f"tools[{number}]", _TOOL.union(usual))
+            others |= unknown(tool, f"tools[{number}]", known.union(usual))
+        if tool["type"] == "custom":
+            form = tools[number]["format"]
+            others |= unknown(tool.get("format") or {}, f"tools[{number}].format", form)
     return others
 
 
-def _read_tool(tool: Mapping[str, Any], number: int) -> Tool:
+def _read_tool(tool: Mapping[str, Any], at: str) -> Tool | CustomTool:
+    if tool["type"] == "custom":
+        return CustomTool(
+            name=tool["name"],
+            description=tool.get("description"),
+            grammar=_read_grammar(tool["format"]),
+            at=at,
+        )
     return Tool(
         name=tool["name"],
         description=tool["description"],
-        parameters=request_members.parameters(tool["parameters"], f"tools[{number}].parameters"),
+        parameters=request_members.parameters(tool["parameters"], f"{at}.parameters"),
         strict=tool["strict"],
-        at=f"tools[{number}]",
+        at=at,
     )
+
+
+def _read_grammar(form: Mapping[str, Any]) -> Grammar | None:
+    if form["type"] == "text":
+        return None
+    return Grammar(syntax=form["syntax"], definition=form["definition"])
 
 
 def _read_choice(choice: object) -> ToolChoice | None:
     match choice:
         case "auto" | "none" | "required" as mode:
             return ToolChoice(mode=mode)
-        case {"type": "function", "name": str(name)}:
+        case {"type": "function" | "custom", "name": str(name)}:
             return ToolChoice(mode="named", names=(name,))
         case {"mode": "auto" | "required" as mode, "tools": list(listed)}:
-            names = (tool["name"] for tool in listed if tool["type"] == "function")
+            names = (tool["name"] for tool in listed if tool["type"] in _TOOLS)
             return ToolChoice(mode=mode, names=tuple(names))
         case {"mode": "none"}:
             return ToolChoice(mode="none")
@@ -208,7 +235,7 @@ def write_body(prompt: Prompt) -> dict[str, bytes]:
         "presence_penalty": prompt.presence_penalty,
         "parallel_tool_calls": prompt.parallel_tools,
         "max_output_tokens": prompt.output_limit,
-        "tool_choice": None if prompt.choice is None else _write_choice(prompt.choice),
+        "tool_choice": _write_choice(prompt.choice, prompt.custom_names),
         "reasoning": None if prompt.reasoning is None else _write_reasoning(prompt.reasoning),
         "text": _write_text(prompt),
         "user": prompt.user,
@@ -227,18 +254,30 @@ def write_body(prompt: Prompt) -> dict[str, bytes]:
     return request_members.write_members(members)
 
 
-def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
-    written: dict[str, Any] = {"type": "function", "name": tool.name}
+def _write_tool(tool: Tool | CustomTool, *, own: bool) -> dict[str, Any]:
+    kind = "custom" if isinstance(tool, CustomTool) else "function"
+    written: dict[str, Any] = {"type": kind, "name": tool.name}
     if tool.description is not None:
         written["description"] = tool.description
+    if isinstance(tool, CustomTool):
+        return written if tool.grammar is None else {**written, "format": _format(tool.grammar)}
     written["parameters"] = request_members.schema_of(tool.parameters)
     # Here tools are strict unless it is said otherwise; in the other dialects they are not.
     strict = tool.strict if own or tool.strict is not None else False
     return written if strict is None else {**written, "strict": strict}
 
 
-def _write_choice(choice: ToolChoice) -> str | dict[str, Any]:
-    listed = [{"type": "function", "name": name} for name in choice.names]
+def _format(grammar: Grammar) -> dict[str, Any]:
+    return {"type": "grammar", "syntax": grammar.syntax, "definition": grammar.definition}
+
+
+def _write_choice(
+    choice: ToolChoice | None, custom: Collection[str]
+) -> str | dict[str, Any] | None:
+    if choice is None:
+        return None
+    kinds = ((name, "custom" if name in custom else "function") for name in choice.names)
+    listed = [{"type": kind, "name": name} for name, kind in kinds]
     if choice.mode == "named":
         return listed[0]
     if not listed or choice.mode == "none":

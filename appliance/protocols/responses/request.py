@@ -82,6 +82,16 @@ _PICTURE_TOKENS = 1_600  # what providers charge at most for one in the usual de
 _BYTES_A_TOKEN = 3  # as the meter counts a prompt
 
 
+class ReadBody(dict[str, bytes]):
+    """The members of a request, and its input as it was read from them."""
+
+    __slots__ = ("items_read",)
+
+    def __init__(self, members: Mapping[str, bytes], items_read: tuple[Item, ...]) -> None:
+        super().__init__(members)
+        self.items_read = items_read
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponsesRequest:
     """``members`` are the top-level ones as they came, each as JSON text.
@@ -124,6 +134,7 @@ class ResponsesRequest:
     prewarm: bool = False  # of prompt_cache_options: nothing is to be said
     user: str | None = None
     prompt_bytes: int = 0
+    input_read: tuple[Item, ...] = ()  # while nothing was put in its place, the very same
 
     @classmethod
     def parse(cls, data: bytes, *, limit_bytes: int) -> "ResponsesRequest":
@@ -217,7 +228,8 @@ class ResponsesRequest:
             included = sorted(self.include - {options.TOOL_CALLS})
             body["include"] = encoded("include", included)
         body["input"] = encoded("input", items)
-        return body
+        as_it_came = not context and self.input is self.input_read
+        return ReadBody(body, self.input) if as_it_came else body
 
 
 def _unresolved(number: int, item: Item) -> InvalidRequest:
@@ -249,10 +261,12 @@ def _read(members: Mapping[str, bytes], *, needs_model: bool = True) -> Response
         )
     tools = read_tools(at.get("tools"))
     continues = previous is not None or conversation is not None
+    items = _input(at, needed=not continues and at.get("prompt") is None)
     return ResponsesRequest(
         members=members,
         model=_model(at, needed=needs_model),
-        input=_input(at, needed=not continues and at.get("prompt") is None),
+        input=items,
+        input_read=items,
         instructions=at.text("instructions"),
         previous_response_id=previous,
         conversation=conversation,

@@ -102,7 +102,6 @@ class ResponseWriter:
         self._shows_logprobs = LOGPROBS in request.include
         self._shows_calls = TOOL_CALLS in request.include
         self._relays = request.may_have_hosted_tools  # others would stumble over their items
-        self._custom = {tool["name"] for tool in request.tools if tool["type"] == "custom"}
 
     @property
     def output(self) -> list[Item]:
@@ -140,15 +139,13 @@ class ResponseWriter:
     def queued(self) -> bytes:
         """``response.created`` and ``response.queued``: the work has not begun."""
         self.status = "queued"
-        self._create()
-        self._log.add("response.queued", response=self.response())
+        self._log.add("response.queued", response=self._create())
         return self._log.take()
 
     def start(self, model: str) -> bytes:
         self._model = model
         self.status = IN_PROGRESS
-        self._create()
-        self._log.add("response.in_progress", response=self.response())
+        self._log.add("response.in_progress", response=self._create())
         return self._log.take()
 
     def deltas(self, deltas: Sequence[Delta]) -> bytes:
@@ -363,7 +360,7 @@ class ResponseWriter:
         call = self._calls.get(delta.index)
         if call is None:
             call_id = delta.id or new_id("call")
-            kind = CustomCallItem if delta.name in self._custom else CallItem
+            kind = CustomCallItem if delta.is_custom else CallItem
             call = kind(self._items.next_index(), call_id=call_id, name=delta.name)
             self._calls[delta.index] = call
             self._items.begin(call)
@@ -428,10 +425,13 @@ class ResponseWriter:
         if not is_cut:
             self._completed_at = int(self._clock())
 
-    def _create(self) -> None:
+    def _create(self) -> msgspec.Raw:
+        """Tell that the response is there, if nobody knows yet; return it."""
+        shown = msgspec.Raw(msgspec.json.encode(self.response()))
         if not self._is_created:
             self._is_created = True
-            self._log.add("response.created", response=self.response())
+            self._log.add("response.created", response=shown)
+        return shown
 
     def _place(self, part: Part) -> dict[str, Any]:
         item = self._open

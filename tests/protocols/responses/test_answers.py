@@ -1,5 +1,6 @@
 """What providers answer in the Responses API, as deltas."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -437,13 +438,13 @@ def test_a_custom_tool_is_called_with_text() -> None:
         item_done(**item),
         COMPLETED,
     ) == [
-        ToolCallDelta(0, id="c", name="run"),
+        ToolCallDelta(0, id="c", name="run", is_custom=True),
         ToolCallDelta(0, arguments="l"),
         ToolCallDelta(0, arguments="s"),
         Finished(FinishReason.TOOL_CALLS, READ),
     ]
     assert ResponseAnswer(msgspec.json.encode({"output": [item]})).deltas()[:2] == [
-        ToolCallDelta(0, id="c", name="run"),
+        ToolCallDelta(0, id="c", name="run", is_custom=True),
         ToolCallDelta(0, arguments="ls"),
     ]
 
@@ -604,3 +605,51 @@ def test_half_an_emoji_alone_does_not_end_the_answer() -> None:
     deltas = reader.deltas(said + stream(COMPLETED))
 
     assert [type(delta) for delta in deltas] == [TextDelta, Finished]
+
+
+# Searches, which are billed beside the tokens
+
+
+def search(number: int, *, action: object = None, status: str = "completed") -> dict[str, Any]:
+    item = {"type": "web_search_call", "id": f"ws_{number}", "status": status}
+    return item if action is None else {**item, "action": action}
+
+
+SEARCHES = [
+    search(0, action={"type": "search", "query": "a"}),
+    search(1, action={"type": "open_page", "url": "https://example.com"}),
+    search(2, action={"type": "find_in_page", "pattern": "a"}),
+    search(3),
+    search(4, action={"type": "search"}, status="failed"),
+]
+
+
+def searched(*items: dict[str, Any]) -> list[dict[str, Any]]:
+    return [event("output_item.done", item=each, output_index=n) for n, each in enumerate(items)]
+
+
+def usage_after(*events: Any) -> TokenUsage | None:
+    reader = StreamReader()
+    reader.deltas(stream(*events))
+    return reader.usage
+
+
+def test_each_search_is_counted_once_and_what_it_goes_on_with_is_none() -> None:
+    told = {"type": "response.completed", "response": {"usage": USAGE, "output": SEARCHES}}
+    expected = replace(READ, web_searches=2)
+
+    assert usage_after(*searched(*SEARCHES), told) == expected
+    assert usage_after(*searched(*SEARCHES), *searched(*SEARCHES), told) == expected
+    assert usage_after(*searched(*SEARCHES), COMPLETED) == expected
+    assert usage_after(told) == expected
+    whole = ResponseAnswer(msgspec.json.encode(told["response"]))
+    assert whole.usage == expected
+
+
+def test_searches_of_half_an_answer_are_known_though_its_tokens_are_not() -> None:
+    assert usage_after(*searched(*SEARCHES)) == TokenUsage(web_searches=2, estimated=True)
+    assert usage_after(event("output_text.delta", delta="a")) is None
+
+
+def test_an_answer_in_one_piece_without_usage_has_none() -> None:
+    assert ResponseAnswer(msgspec.json.encode({"output": SEARCHES})).usage is None

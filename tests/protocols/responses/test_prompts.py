@@ -35,6 +35,8 @@ from tests.protocols.prompting import (
     body,
     calls,
     conversations,
+    custom_calls,
+    custom_tools,
     field_of,
     nonsense,
     pictures,
@@ -44,6 +46,7 @@ from tests.protocols.prompting import (
 )
 
 CUSTOM = {"type": "custom", "name": "run"}
+SEARCH = {"type": "web_search"}
 
 _texts = st.builds(Text, text=words)
 _pictures = pictures.map(lambda each: replace(each, cache=None))
@@ -76,11 +79,11 @@ _talk = conversations(
     ),
     results=_texts | _pictures,
     result_caches=st.none(),
-    call=calls.map(lambda each: replace(each, cache=None)),
+    call=calls.map(lambda each: replace(each, cache=None)) | custom_calls,
 )
 _own = prompts(
     _talk,
-    tools=tools.map(lambda each: replace(each, cache=None)),
+    tools=tools.map(lambda each: replace(each, cache=None)) | custom_tools,
     dialect=st.just(Dialect.RESPONSES),
     stops=st.just(()),
     top_k=st.none(),
@@ -321,20 +324,20 @@ def test_whatever_an_item_holds_is_translated_or_refused(value: Any, kind: str) 
 @pytest.mark.parametrize(
     ("members", "field"),
     [
-        ({"tools": [{"type": "function", "name": "a"}, CUSTOM]}, "tools[1].type"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "name": "a"}, SEARCH]}, "tools[1].type"),
         (
             {
-                "tools": [CUSTOM],
-                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [CUSTOM]},
+                "tools": [SEARCH],
+                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [SEARCH]},
             },
             "tools[0].type",
         ),
-        ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input[0].type"),
+        ({"tools": [{**CUSTOM, "defer_loading": True}]}, "tools[0].defer_loading"),
         (
-            {"input": [{"type": "custom_tool_call", "call_id": "c", "name": "f", "input": ""}]},
-            "input[0].type",
+            {"tools": [{**CUSTOM, "format": {"type": "text", "definition": "x"}}]},
+            "tools[0].format.definition",
         ),
+        ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input[0].type"),
         ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
     ],
 )

@@ -524,7 +524,7 @@ def test_parts_of_a_message_stay_apart() -> None:
 def test_a_custom_tool_is_called_with_any_text(text: str) -> None:
     tools = [{"type": "custom", "name": "run"}, {"type": "function", "name": "look"}]
     said: list[Delta] = [
-        ToolCallDelta(0, id="c", name="run"),
+        ToolCallDelta(0, id="c", name="run", is_custom=True),
         ToolCallDelta(1, id="d", name="look"),
         ToolCallDelta(0, arguments=text),
         Finished(FinishReason.TOOL_CALLS, None),

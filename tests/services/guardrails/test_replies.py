@@ -121,6 +121,25 @@ async def test_arguments_of_tools_are_looked_through() -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["tell se|cret {", '{"a": "se|cret"} and', '"se|cret', "se|cret"])
+async def test_the_input_of_a_custom_tool_is_looked_through(text: str) -> None:
+    first, second = text.split("|")
+    told = await read(
+        [ToolCallDelta(0, "c0", "run", first, is_custom=True)],
+        [ToolCallDelta(0, arguments=second)],
+        [END],
+    )
+
+    assert isinstance(told[0], ToolCallDelta)
+    assert (told[0].id, told[0].name, told[0].is_custom) == ("c0", "run", True)
+    assert arguments(told) == {0: text.replace("se|cret", "[redacted]")}
+
+
+async def test_a_rule_that_blocks_ends_what_a_custom_tool_is_called_with() -> None:
+    with pytest.raises(GuardrailBlocked, match="words"):
+        await read([ToolCallDelta(0, "c0", "run", "a secret", is_custom=True), END], action="block")
+
+
 async def test_arguments_that_come_by_turns_are_told_apart() -> None:
     told = await read(
         [ToolCallDelta(0, "c0", "f", '{"a":"se'), ToolCallDelta(1, "c1", "g", '{"b":"sec')],

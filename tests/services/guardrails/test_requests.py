@@ -42,6 +42,14 @@ def guarded(**body: object) -> dict[str, object]:
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "a secret"}]}]},
         {"messages": [{"role": "assistant", "tool_calls": [
             {"id": "c", "function": {"name": "f", "arguments": '{"a": "secret"}'}}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [
+            {"id": "c", "type": "custom", "custom": {"name": "f", "input": "a secret"}}]}]},
+        {"input": [{"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "secret"}]},
+        {"input": [{"type": "custom_tool_call_output", "call_id": "c", "output": "secret"}]},
+        {"tools": [{"type": "custom", "custom": {"name": "f", "description": "a secret", "format": {
+            "type": "grammar", "grammar": {"syntax": "lark", "definition": "start: secret"}}}}]},
+        {"tools": [{"type": "custom", "name": "f", "format": {
+            "type": "grammar", "syntax": "lark", "definition": "start: secret"}}]},
         {"system": [{"type": "text", "text": "secret"}]},
         {"messages": [{"role": "assistant", "content": [
             {"type": "tool_use", "id": "t", "name": "f", "input": {"name": "secret"}}]}]},
