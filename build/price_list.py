@@ -2,7 +2,7 @@
 
 The package itself stays out of the running gateway: importing it costs 60 MB
 and most of a second (it brings pydantic and an HTTP client), and all we need
-of it is what a token costs. A new list is a diff that somebody can read.
+of it is what tokens and searches cost. A new list is a diff that somebody can read.
 
     python build/price_list.py
 """
@@ -21,13 +21,16 @@ from genai_prices.data import providers
 
 TARGET = Path(__file__).parent.parent / "appliance" / "services" / "price_list.json"
 
-# Theirs → ours. What is not charged by the token has no place in a price of ours.
+# Theirs → ours. What is charged by neither tokens nor searches has no place in a price of ours.
 _CLASSES = {
     "input_mtok": "input",
     "output_mtok": "output",
     "cache_read_mtok": "cache_read",
     "cache_write_mtok": "cache_write",
     "output_reasoning_mtok": "reasoning",
+    "input_audio_mtok": "input_audio",
+    "output_audio_mtok": "output_audio",
+    "web_searches_kcount": "web_search",
 }
 _NANO = 10**9
 
@@ -103,7 +106,7 @@ def _minute(moment: time) -> int:
 
 
 def _price(price: types.ModelPrice) -> dict[str, Any]:
-    """Nano-dollars per million tokens by class, and the steps of long prompts."""
+    """Nano-dollars by class, per million tokens or thousand searches; the steps of long prompts."""
     found = {
         ours: value
         for theirs, ours in _CLASSES.items()

@@ -151,13 +151,19 @@ class ProviderConfig(Section, frozen=True, kw_only=True):
 
 
 class RateConfig(Section, frozen=True, kw_only=True):
-    """Prices per million tokens. A class that is not named costs what its kind costs."""
+    """Prices per million tokens, and per thousand searches.
+
+    A class of tokens that is not named costs what its kind costs.
+    """
 
     input: Amount
     output: Amount
     cache_read: Amount | None = None
     cache_write: Amount | None = None
     reasoning: Amount | None = None
+    input_audio: Amount | None = None
+    output_audio: Amount | None = None
+    web_search: Amount | None = None
 
     def price(self) -> Price:
         return Price(
@@ -166,7 +172,21 @@ class RateConfig(Section, frozen=True, kw_only=True):
             cache_read=parse_amount(self.cache_read or self.input),
             cache_write=parse_amount(self.cache_write or self.input),
             reasoning=parse_amount(self.reasoning or self.output),
+            input_audio=_amount(self.input_audio),
+            output_audio=_amount(self.output_audio),
+            web_search=_amount(self.web_search),
         )
+
+    def surcharges(self) -> frozenset[str]:
+        """What else than text has a price."""
+        named = {
+            name: getattr(self, name) for name in ("input_audio", "output_audio", "web_search")
+        }
+        return frozenset(name for name, price in named.items() if price is not None)
+
+
+def _amount(text: str | None) -> int | None:
+    return None if text is None else parse_amount(text)
 
 
 FailoverChain = Annotated[list[ModelName], Meta(min_length=1, max_length=16)]

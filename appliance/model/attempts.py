@@ -12,12 +12,11 @@ class Trail:
     """``attempts`` counts what was really asked, each key of a provider by itself.
 
     ``missed`` are the targets that did not answer, or were passed over, each
-    with the code of its failure. ``waited`` is how long a call took that failed.
+    with the code of its failure.
     """
 
     attempts: int = 0
     missed: list[tuple[str, str]] = field(default_factory=list)
-    waited: float = 0.0  # seconds
 
     def miss(self, target: str, reason: str) -> None:
         if len(self.missed) < _MOST_SHOWN and (target, reason) not in self.missed:

@@ -55,12 +55,14 @@ class ApplianceError(Exception):
 
     ``code`` is public API: clients match on it, so it never changes once
     released. ``detail`` is for people and may be reworded. ``retry_after`` is
-    in seconds, None where waiting alone does not help.
+    in seconds, None where waiting alone does not help. ``waited`` are the seconds
+    until it came that were others': of providers, and of what tools do.
     """
 
     code: ClassVar[str]
     title: ClassVar[str]
     kind: ClassVar[Kind]
+    waited: float = 0.0
 
     def __init__(
         self,

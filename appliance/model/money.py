@@ -1,7 +1,7 @@
 """Money as integers: nano-units of the billing currency, never floats."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 
 NANO = 10**9
@@ -45,7 +45,9 @@ class Price:
     """Nano-units per million tokens of each class.
 
     ``steps`` are the prices of long prompts, shortest first: a prompt of more
-    than ``above`` tokens is charged wholly at the step's price.
+    than ``above`` tokens is charged wholly at the step's price. Sound that has
+    no price of its own costs what text costs. ``web_search`` is for a thousand
+    searches, as providers publish it; without it searches cost nothing.
     """
 
     input: int
@@ -54,6 +56,9 @@ class Price:
     cache_write: int
     reasoning: int
     steps: tuple["PriceStep", ...] = ()
+    input_audio: int | None = None
+    output_audio: int | None = None
+    web_search: int | None = None
 
     def at(self, prompt_tokens: int) -> "Price":
         """The price of a call whose prompt has ``prompt_tokens``."""
@@ -61,6 +66,11 @@ class Price:
             if prompt_tokens > step.above:
                 return step.price
         return self
+
+    def of_text(self) -> "Price":
+        """The same without what sound and searches cost."""
+        steps = tuple(PriceStep(step.above, step.price.of_text()) for step in self.steps)
+        return replace(self, steps=steps, input_audio=None, output_audio=None, web_search=None)
 
 
 @dataclass(frozen=True, slots=True)

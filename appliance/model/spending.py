@@ -24,7 +24,8 @@ class SpendRequest:
     ``prompt_bytes`` is the size its input tokens are estimated from.
     ``output_limit`` is the caller's own limit in tokens, 0 for calls that
     generate nothing; for all ``choices`` together, each of which needs room for
-    one token. ``price`` is None where nobody knows it; a call that may
+    one token. ``searches`` are those that the provider may make and that have a
+    price. ``price`` is None where nobody knows it; a call that may
     fall back to other models names the dearest.
     """
 
@@ -35,6 +36,7 @@ class SpendRequest:
     output_limit: int | None
     price: Price | None
     choices: int = 1
+    searches: int = 0
     session: str | None = None
     agent: str | None = None
     token_id: str | None = None

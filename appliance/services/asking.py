@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from time import perf_counter
+
+import trio
 
 from appliance.config.model_schema import timeouts_of
 from appliance.config.schema import GatewayConfig
@@ -66,7 +67,7 @@ class _Misses:
         return UpstreamUnavailable(f"no provider of {model} is configured any more")
 
     def _with_trail(self, failure: ProviderFailure) -> ProviderFailure:
-        self.trail.waited = perf_counter() - self.began
+        failure.waited = trio.current_time() - self.began
         failure.trail = self.trail
         return failure
 
@@ -100,7 +101,7 @@ class Asking:
         that may be over soon where the last one's failure is not; and
         :exc:`InvalidRequest` where nobody has words for the request.
         """
-        misses = _Misses(perf_counter())
+        misses = _Misses(trio.current_time())
         trail = misses.trail
         # The ledger knows more kinds, which are asked in the same way.
         kind = EMBEDDING if request.kind == EMBEDDING else CHAT
@@ -150,7 +151,7 @@ class Asking:
                 self._note_success(target, kind, key, owner)
                 if len(targets) > 1:
                     self._note_passed_over(tenant, route, kind, target, trail)
-                return Begun(target, reply, opening, perf_counter() - misses.began, trail)
+                return Begun(target, reply, opening, trio.current_time() - misses.began, trail)
             if failed is not None:
                 self._router.note_failure(target, failed, kind=kind, owner=owner)
         raise misses.told(request.model)

@@ -113,30 +113,37 @@ def budget_headers(held: Sequence[tuple[Budget, Tally]], now_ns: int) -> dict[st
     return headers
 
 
-def worst_cost(price: Price, *, input_tokens: int, output_tokens: int) -> int:
-    """The most that so many tokens can cost, rounded up: each at its dearest class."""
+def worst_cost(price: Price, *, input_tokens: int, output_tokens: int, searches: int = 0) -> int:
+    """The most that so much can cost, rounded up: each token at its dearest class."""
     price = price.at(input_tokens)
-    cost = input_tokens * _dearest_input(price) + output_tokens * _dearest_output(price)
+    cost = _input_cost(price, input_tokens, searches) + output_tokens * _dearest_output(price)
     return min(-(-cost // _PER), MOST_COST)
 
 
-def affordable_output(price: Price, *, input_tokens: int, money: int, wanted: int) -> int:
-    """How many of ``wanted`` output tokens ``money`` buys beside the input.
+def affordable_output(
+    price: Price, *, input_tokens: int, money: int, wanted: int, searches: int = 0
+) -> int:
+    """How many of ``wanted`` output tokens ``money`` buys beside the input and the searches.
 
-    Negative if it does not even buy the input.
+    Negative if it does not even buy those.
     """
     price = price.at(input_tokens)
-    spare = money * _PER - input_tokens * _dearest_input(price)
+    spare = money * _PER - _input_cost(price, input_tokens, searches)
     if spare < 0:
         return -1
     each = _dearest_output(price)
     return wanted if each == 0 else min(wanted, spare // each)
 
 
+def _input_cost(price: Price, tokens: int, searches: int) -> int:
+    # A price of searches is for a thousand of them.
+    return tokens * _dearest_input(price) + searches * (price.web_search or 0) * (_PER // 1_000)
+
+
 def _dearest_input(price: Price) -> int:
-    # Which part of a prompt is cached is known only afterwards.
-    return max(price.input, price.cache_read, price.cache_write)
+    # Which part of a prompt is cached, or sound, is known only afterwards.
+    return max(price.input, price.cache_read, price.cache_write, price.input_audio or 0)
 
 
 def _dearest_output(price: Price) -> int:
-    return max(price.output, price.reasoning)
+    return max(price.output, price.reasoning, price.output_audio or 0)

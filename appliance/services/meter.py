@@ -141,15 +141,25 @@ class Meter:
         self._turn_page(now)
         self._check_rates(now)
         price = request.price
-        tokens_in = input_to_reserve(request.prompt_bytes)
+        tokens_in = input_to_reserve(request.prompt_bytes, request.searches)
         asked = request.output_limit
         wanted = max(self.assumed_output, request.choices) if asked is None else asked
         tokens_out = self._fit(request, now, tokens_in=tokens_in, wanted=wanted)
         cost = None
         if price is not None:
-            cost = worst_cost(price, input_tokens=tokens_in, output_tokens=tokens_out)
+            cost = worst_cost(
+                price,
+                input_tokens=tokens_in,
+                output_tokens=tokens_out,
+                searches=request.searches,
+            )
         number = self._store.reserve(
-            now, request, input_tokens=tokens_in, output_tokens=tokens_out, cost_nano=cost
+            now,
+            request,
+            # What a crash is billed at: how often was searched until then nobody knows.
+            input_tokens=input_to_reserve(request.prompt_bytes),
+            output_tokens=tokens_out,
+            cost_nano=cost,
         )
         in_force = self._budgets or self._limits.tokens_per_minute is not None
         reservation = Reservation(
@@ -294,7 +304,11 @@ class Meter:
                 room = left - tokens_in
             elif request.price is not None:
                 room = affordable_output(
-                    request.price, input_tokens=tokens_in, money=left, wanted=wanted
+                    request.price,
+                    input_tokens=tokens_in,
+                    money=left,
+                    wanted=wanted,
+                    searches=request.searches,
                 )
             else:
                 raise _unpriced(request.model, budget)
@@ -379,7 +393,7 @@ class Meter:
 
 def cost_of(usage: TokenUsage, price: Price | None) -> int | None:
     """Nano-units, None if the price is unknown; what used nothing costs nothing."""
-    if usage.total == 0:
+    if usage.total == 0 and usage.web_searches == 0:
         return 0
     return None if price is None else min(usage.cost(price), MOST_COST)
 

@@ -6,7 +6,7 @@ a failure, a client that left, a revoked token, a shutdown.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -27,7 +27,7 @@ from appliance.services.call_requests import CallRequest as CallRequest
 from appliance.services.estimates import input_to_reserve, is_credible
 from appliance.services.guardrails.rules import Meetings, RuleBook, Rules
 from appliance.services.key_rings import KeyRings
-from appliance.services.plain_calls import require_plain
+from appliance.services.plain_calls import require_plain, searches_to_reserve
 from appliance.services.response_cache import (
     KeptAnswer,
     KeptReply,
@@ -64,13 +64,14 @@ class OpenCall:
     target: Target
     reply: Reply
     opening: AbstractAsyncContextManager[Reply]  # ends the call at the provider
-    waited: float  # seconds until the provider's answer began; not ours to answer for
+    waited: float  # seconds that providers and tools took so far; not ours to answer for
     settlement: Settlement | None = None
     tool_calls: int = 0  # that the model made, for the books
     trail: Trail = field(default_factory=Trail)
     cache: CacheUse = CacheUse.OFF
     guarded: Sequence[tuple[str, str]] = ()  # rules that the request met, and what they did
     cost_nano: int | None = None  # of the whole answer, be it of several calls; None: not known
+    is_estimated: bool = False  # of the whole answer too: not all of its usage was counted
 
 
 @dataclass(slots=True)
@@ -148,6 +149,8 @@ class ModelCalls:
                     again.guarded = () if care.met is None else care.met.rules
                     yield again
                 return
+        searches = await searches_to_reserve(request)
+        price = self._dearest(tenant, route, request.prompt_bytes, searches)
         reservation = tenant.meter.reserve(
             SpendRequest(
                 request_id=caller.request_id,
@@ -161,7 +164,8 @@ class ModelCalls:
                 prompt_bytes=request.prompt_bytes,
                 output_limit=_times(request.output_limit, request.choices),
                 choices=request.choices,
-                price=self._dearest(tenant, route, request.prompt_bytes),
+                searches=0 if price is None or price.web_search is None else searches,
+                price=price,
             )
         )
         progress = _Progress(request.prompt_bytes)
@@ -233,6 +237,8 @@ class ModelCalls:
         reply = KeptReply(kept)
         opening: AbstractAsyncContextManager[Reply] = nullcontext(reply)
         call = OpenCall(reservation, route, kept.target, reply, opening, 0.0, cache=CacheUse.HIT)
+        # It says what the first one used; that nothing was used now is no estimate.
+        call.is_estimated = kept.usage is not None and kept.usage.estimated
         status = OutcomeStatus.FAILED
         try:
             yield call
@@ -261,6 +267,7 @@ class ModelCalls:
         if call is not None:
             call.settlement = settlement
             call.cost_nano = settlement.cost_nano
+            call.is_estimated |= settlement.usage.estimated
         if settlement.soft_limits:
             log.warning(
                 "a soft limit is reached",
@@ -308,7 +315,9 @@ class ModelCalls:
             trail=begun.trail,
         )
 
-    def _dearest(self, tenant: AwakeTenant, route: Route, prompt_bytes: int) -> Price | None:
+    def _dearest(
+        self, tenant: AwakeTenant, route: Route, prompt_bytes: int, searches: int
+    ) -> Price | None:
         """The price to reserve at: no target that a failover may reach costs more.
 
         None if the price of any of them is not known.
@@ -317,12 +326,17 @@ class ModelCalls:
         known = [price for price in prices if price is not None]
         if len(known) < len(prices):
             return None
-        return known[0] if len(known) == 1 else _ceiling(known, input_to_reserve(prompt_bytes))
+        if len(known) == 1:
+            return known[0]
+        return _ceiling(known, input_to_reserve(prompt_bytes, searches))
 
     def _price_for(self, tenant: AwakeTenant, target: Target) -> Price | None:
         if tenant.own_provider(target.provider) is not None:
             return FREE  # whatever it costs is between the tenant and its provider
-        return self._price(target.provider, target.model)
+        price = self._price(target.provider, target.model)
+        if price is not None and tenant.provider_key(target.provider) is not None:
+            return price.of_text()  # what else it asks for is between those two as well
+        return price
 
     def _label(self, provider: str) -> str:
         """Tenants name their own providers as they like, which makes no label."""
@@ -351,7 +365,14 @@ def _ceiling(prices: Sequence[Price], prompt_tokens: int) -> Price:
         cache_read=max(price.cache_read for price in at),
         cache_write=max(price.cache_write for price in at),
         reasoning=max(price.reasoning for price in at),
+        input_audio=_highest(price.input_audio for price in at),
+        output_audio=_highest(price.output_audio for price in at),
+        web_search=_highest(price.web_search for price in at),
     )
+
+
+def _highest(amounts: Iterable[int | None]) -> int | None:
+    return max((amount for amount in amounts if amount is not None), default=None)
 
 
 def _own_model(tenant: AwakeTenant, agent: str) -> str | None:

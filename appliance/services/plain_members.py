@@ -215,6 +215,16 @@ MESSAGES_BLOCKS = frozenset(
     }
 )
 
+# What a search leaves in a conversation.
+SEARCH_BLOCKS = frozenset(
+    {
+        "server_tool_use",
+        "web_search_result",
+        "web_search_tool_result",
+        "web_search_tool_result_error",
+    }
+)
+
 CHAT_TOOL = frozenset({"cache_control", "custom", "function", "strict", "type"})
 RESPONSES_TOOL = frozenset({"description", "format", "name", "parameters", "strict", "type"})
 MESSAGES_TOOL = frozenset(
@@ -237,3 +247,24 @@ MESSAGES_TOOL = frozenset(
         "type",
     }
 )
+
+# Tools with which a provider searches, each search at the same price, with their members. Not
+# those that fetch, filter or run code as well (later ones of Anthropic's), nor previews.
+MESSAGES_SEARCHES = {
+    "web_search_20250305": frozenset(
+        {
+            "allowed_domains",
+            "blocked_domains",
+            "cache_control",
+            "max_uses",
+            "name",
+            "type",
+            "user_location",
+        }
+    )
+}
+_RESPONSES_SEARCH = frozenset({"filters", "search_context_size", "type", "user_location"})
+RESPONSES_SEARCHES = {
+    "web_search": _RESPONSES_SEARCH,
+    "web_search_2025_08_26": _RESPONSES_SEARCH,
+}

@@ -20,7 +20,7 @@ _COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:
 
 
 class _Step(msgspec.Struct, frozen=True, kw_only=True):
-    """Nano-dollars per million tokens; a class the list does not know is None."""
+    """Nano-dollars per million tokens or thousand searches; what the list does not know is None."""
 
     above: int = 0
     input: int | None = None
@@ -28,6 +28,9 @@ class _Step(msgspec.Struct, frozen=True, kw_only=True):
     cache_read: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None
+    input_audio: int | None = None
+    output_audio: int | None = None
+    web_search: int | None = None
 
     def price(self, steps: tuple[PriceStep, ...] = ()) -> Price | None:
         if self.input is None:
@@ -39,6 +42,9 @@ class _Step(msgspec.Struct, frozen=True, kw_only=True):
             cache_read=_or(self.cache_read, self.input),
             cache_write=_or(self.cache_write, self.input),
             reasoning=_or(self.reasoning, output),
+            input_audio=self.input_audio,
+            output_audio=self.output_audio,
+            web_search=self.web_search,
             steps=steps,
         )
 

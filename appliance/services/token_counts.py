@@ -85,7 +85,8 @@ class TokenCounts:
             # like OpenAI most does not count, and says so in many ways.
             is_told = provider.dialect is Dialect.ANTHROPIC
             if is_told and failure.kind is Kind.INVALID and not failure.retryable:
-                failure.trail = Trail(attempts=1, waited=waited)
+                failure.waited = waited
+                failure.trail = Trail(attempts=1)
                 failure.trail.miss(str(target), failure.code)
                 raise
             return ProviderCount(None, waited)

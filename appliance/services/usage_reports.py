@@ -44,6 +44,9 @@ CSV_COLUMNS = (
     "unpriced_requests",
     "estimated_requests",
     "sandbox_cpu_ms",
+    "input_audio_tokens",
+    "output_audio_tokens",
+    "web_searches",
 )
 _TAG = "tag:"
 _TAG_NAME = re.compile(r"[a-z0-9_.:-]{1,64}", re.ASCII)
@@ -233,6 +236,9 @@ def _line(tenant: str, row: UsageRow) -> UsageLine:
             cache_read=row.cache_read,
             cache_write=row.cache_write,
             reasoning=row.reasoning,
+            input_audio=row.input_audio,
+            output_audio=row.output_audio,
+            web_searches=row.web_searches,
             estimated=row.estimated_requests > 0,
         ),
         tool_calls=row.tool_calls,
@@ -254,6 +260,9 @@ def _total(lines: Iterable[UsageLine], currency: str) -> UsageSums:
             cache_read=sum(line.usage.cache_read for line in lines),
             cache_write=sum(line.usage.cache_write for line in lines),
             reasoning=sum(line.usage.reasoning for line in lines),
+            input_audio=sum(line.usage.input_audio for line in lines),
+            output_audio=sum(line.usage.output_audio for line in lines),
+            web_searches=sum(line.usage.web_searches for line in lines),
             estimated=any(line.usage.estimated for line in lines),
         ),
         tool_calls=sum(line.tool_calls for line in lines),
@@ -286,6 +295,9 @@ def _cells(line: UsageLine, group_by: str) -> list[str | int]:
         line.unpriced_requests,
         line.estimated_requests,
         line.sandbox_cpu_ms,
+        usage.input_audio,
+        usage.output_audio,
+        usage.web_searches,
     ]
 
 

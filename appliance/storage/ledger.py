@@ -40,8 +40,8 @@ INSERT INTO entries (
     id, ts_ns, settled_ns, request_id, kind, route, provider, model, agent, session, channel,
     token_id, tags, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
     reasoning_tokens, tool_calls, sandbox_ms, cost_nano, currency, price, estimated, outcome,
-    provider_request_id
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    provider_request_id, input_audio_tokens, output_audio_tokens, web_searches
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _CORRECT = """
 INSERT INTO entries (
@@ -338,6 +338,9 @@ def _row(entry: Entry) -> tuple[str | int | None, ...]:
         int(usage.estimated),
         entry.outcome,
         entry.provider_request_id,
+        usage.input_audio,
+        usage.output_audio,
+        usage.web_searches,
     )
 
 
@@ -381,7 +384,10 @@ def _open_reservation(values: object) -> OpenReservation:
 # A tenant's calls name few prices and fewer sets of tags: each is encoded once.
 @lru_cache(maxsize=1_024)
 def _encode_price(price: Price | None) -> str | None:
-    return None if price is None else msgspec.json.encode(price).decode()
+    if price is None:
+        return None
+    told = msgspec.to_builtins(price)
+    return msgspec.json.encode({k: v for k, v in told.items() if v is not None}).decode()
 
 
 @lru_cache(maxsize=1_024)

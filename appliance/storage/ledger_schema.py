@@ -4,7 +4,8 @@
 entry that names the one it corrects. An entry has the id of its reservation,
 so the table itself refuses to settle a call twice. A reservation without an
 entry is a call under way or, after a crash, one that was. Entries of kind
-``sandbox`` have no reservation and are no calls.
+``sandbox`` have no reservation and are no calls. Steps only add columns that an
+older release can do without: it names those it writes.
 """
 
 from appliance.storage.migrations import Schema
@@ -96,6 +97,11 @@ SCHEMA = Schema(
         ALTER TABLE entries ADD COLUMN sandbox_cpu_ms    INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE entries ADD COLUMN peak_memory_bytes INTEGER;  -- NULL: nobody counted
         ALTER TABLE entries ADD COLUMN egress_bytes      INTEGER NOT NULL DEFAULT 0;
+        """,
+        """
+        ALTER TABLE entries ADD COLUMN input_audio_tokens  INTEGER NOT NULL DEFAULT 0;  -- of input
+        ALTER TABLE entries ADD COLUMN output_audio_tokens INTEGER NOT NULL DEFAULT 0;  -- of output
+        ALTER TABLE entries ADD COLUMN web_searches        INTEGER NOT NULL DEFAULT 0;
         """,
     ),
 )

@@ -48,6 +48,19 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseState:
+    """How far a response has come. ``body`` and ``outputs`` are as in :class:`NewResponse`.
+
+    ``events`` are the latest of a run in the background, with their sequence numbers.
+    """
+
+    status: ResponseStatus
+    body: bytes
+    outputs: Sequence[Item] = ()
+    events: Sequence[tuple[int, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewResponse:
     """A response to be kept. ``body`` is its JSON, whose ``output`` may still be empty.
 
@@ -64,6 +77,10 @@ class NewResponse:
     previous: str | None = None
     conversation: str | None = None
     session: str = ""  # of the agent that answers
+
+    @property
+    def state(self) -> ResponseState:
+        return ResponseState(status=self.status, body=self.body, outputs=self.outputs)
 
     @property
     def size(self) -> int:

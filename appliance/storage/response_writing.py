@@ -17,6 +17,7 @@ from appliance.storage.response_rows import (
     ENDS_WELL,
     Item,
     NewResponse,
+    ResponseState,
     ResponseStatus,
     StoredResponse,
     item_of,
@@ -80,7 +81,7 @@ def insert(tx: Connection, response: NewResponse, thread: int, now_ns: int) -> N
     number = _insert_row(tx, response, thread, now_ns)
     add_inputs(tx, number, list(enumerate(response.inputs)))
     if response.status.is_over:
-        finish(tx, number, response.status, response.body, response.outputs, now_ns=now_ns)
+        _add_outputs(tx, number, response.state)
 
 
 def draft(tx: Connection, response: NewResponse, thread: int, now_ns: int) -> int:
@@ -121,7 +122,7 @@ def publish(tx: Connection, number: int, response: NewResponse, now_ns: int) -> 
     """Make a draft that has all of its inputs the response."""
     tx.execute(_PUBLISH, (response.id, response.status.value, number))
     if response.status.is_over:
-        finish(tx, number, response.status, response.body, response.outputs, now_ns=now_ns)
+        finish(tx, number, response.state, now_ns=now_ns)
 
 
 def remove_some(tx: Connection, number: int, *, most: int) -> bool:
@@ -163,33 +164,32 @@ def _insert_row(tx: Connection, response: NewResponse, thread: int, now_ns: int)
     return msgspec.convert(number, int)
 
 
-def finish(
-    tx: Connection,
-    number: int,
-    status: ResponseStatus,
-    body: bytes,
-    outputs: Sequence[Item],
-    *,
-    now_ns: int,
-) -> None:
-    """Write down how far a response has come; what it ends with goes into its conversation."""
-    ended_ns = now_ns if status.is_over else None
-    tx.execute(_UPDATE, (status.value, body, len(body), ended_ns, number))
+def finish(tx: Connection, number: int, state: ResponseState, *, now_ns: int) -> None:
+    """Write down how far a response has come; what it ends with goes into its conversation.
+
+    Its events are not looked at.
+    """
+    ended_ns = now_ns if state.status.is_over else None
+    tx.execute(_UPDATE, (state.status.value, state.body, len(state.body), ended_ns, number))
     tx.execute(_FORGET_OUTPUT, (number,))
-    shown = output_of(body)
+    _add_outputs(tx, number, state)
+
+
+def _add_outputs(tx: Connection, number: int, state: ResponseState) -> None:
+    shown = output_of(state.body)
     rows = []
-    for place, item in enumerate(outputs or shown):
+    for place, item in enumerate(state.outputs or shown):
         same = place < len(shown) and shown[place].json == item.said
         rows.append((number, 1, place, item.id, None if same else item.said))
     tx.executemany(_INSERT_ITEM, rows)
-    if status in ENDS_WELL:
+    if state.status in ENDS_WELL:
         conversation = _conversation_of(tx, number)
         if conversation is not None:
             inputs: list[Item] = []
             if not conversations.have_arrived(tx, number):
                 rows_in = tx.execute(response_reading.INPUTS, (number,)).fetchall()
                 inputs = [item_of(row) for row in rows_in]
-            said = {item.id: item.said for item in outputs}
+            said = {item.id: item.said for item in state.outputs}
             added = [Item(item.id, item.json, said.get(item.id)) for item in shown]
             conversations.append(tx, conversation, [*inputs, *added])
 
@@ -225,7 +225,7 @@ def interrupt(tx: Connection, response: StoredResponse, *, now_ns: int) -> None:
     """Mark a response failed that was under way when its process ended."""
     number, _, _ = number_of(tx, response.id) or (0, None, 0)
     body = _interrupted(response.body)
-    finish(tx, number, ResponseStatus.FAILED, body, (), now_ns=now_ns)
+    finish(tx, number, ResponseState(status=ResponseStatus.FAILED, body=body), now_ns=now_ns)
     if response.has_events:
         ((last,),) = tx.execute(_LAST_EVENT, (number,)).fetchall()
         sequence = msgspec.convert(last, int) + 1

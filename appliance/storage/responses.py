@@ -34,7 +34,7 @@ from appliance.storage.response_rows import (
     ItemPage,
     NewResponse,
     PageOf,
-    ResponseStatus,
+    ResponseState,
     StoredResponse,
     response_of,
 )
@@ -228,43 +228,26 @@ class ResponseStore:
             while self._database.write(remove):
                 await trio.lowlevel.checkpoint()
 
-    def update(
-        self,
-        response_id: str,
-        *,
-        status: ResponseStatus,
-        body: bytes,
-        now: datetime,
-        outputs: Sequence[Item] = (),
-        events: Sequence[tuple[int, bytes]] = (),
-    ) -> bool:
+    def update(self, response_id: str, state: ResponseState, *, now: datetime) -> bool:
         """Note how a response that was added before goes on; False if it was deleted meanwhile.
 
-        Its last ``events`` are kept with it, however many there are already.
+        The events of ``state`` are kept with it, however many there are already.
         """
 
         def change(tx: Connection) -> bool:
             found = response_writing.number_of(tx, response_id)
             if found is None:
                 return False
-            response_writing.finish(tx, found[0], status, body, outputs, now_ns=to_ns(now))
-            response_writing.add_events(tx, found[0], events, most=response_reading.BEYOND)
+            number = found[0]
+            response_writing.finish(tx, number, state, now_ns=to_ns(now))
+            response_writing.add_events(tx, number, state.events, most=response_reading.BEYOND)
             return True
 
         changed = self._database.write(change)
-        self._room.changed(len(body))
+        self._room.changed(len(state.body))
         return changed
 
-    async def end(
-        self,
-        response_id: str,
-        *,
-        status: ResponseStatus,
-        body: bytes,
-        now: datetime,
-        outputs: Sequence[Item] = (),
-        events: Sequence[tuple[int, bytes]] = (),
-    ) -> bool:
+    async def end(self, response_id: str, state: ResponseState, *, now: datetime) -> bool:
         """As :meth:`update`, for the last time: very many items go into its conversation in steps.
 
         Cancelled, it has changed nothing.
@@ -272,23 +255,14 @@ class ResponseStore:
         known = self._database.read(
             lambda tx: response_writing.many_for_conversation(tx, response_id)
         )
-        update = partial(
-            self.update,
-            response_id,
-            status=status,
-            body=body,
-            now=now,
-            outputs=outputs,
-            events=events,
-        )
-        if known is None or status not in ENDS_WELL:
-            return update()
+        if known is None or state.status not in ENDS_WELL:
+            return self.update(response_id, state, now=now)
         number, conversation, inputs = known
         async with self.conversations.taken(conversation):
             try:
                 await self._arrive(number, conversation, inputs)
                 await trio.lowlevel.checkpoint()
-                changed = update()
+                changed = self.update(response_id, state, now=now)
             except BaseException:
                 await self._take_back(number)
                 raise

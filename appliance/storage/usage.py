@@ -13,7 +13,13 @@ from appliance.storage.ledger_schema import SCHEMA
 from appliance.storage.migrations import check
 
 MOST_ROWS = 100_000  # of one tenant's report
-_WITH_CPU = 2  # the schema that has sandbox_cpu_ms
+# What later schemas have added, and which one did.
+_ADDED = (
+    ("sandbox_cpu_ms", 2),
+    ("input_audio_tokens", 3),
+    ("output_audio_tokens", 3),
+    ("web_searches", 3),
+)
 
 
 class Granularity(StrEnum):
@@ -70,7 +76,7 @@ _SUMS = """
     coalesce(sum(estimated), 0),
     sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
     sum(reasoning_tokens), sum(tool_calls), sum(sandbox_ms), coalesce(sum(cost_nano), 0),
-    {cpu}
+    {added}
 FROM entries_in_period GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most
 """
 
@@ -93,6 +99,9 @@ class UsageRow(msgspec.Struct, array_like=True, frozen=True):
     sandbox_ms: int
     cost_nano: int
     sandbox_cpu_ms: int = 0
+    input_audio: int = 0
+    output_audio: int = 0
+    web_searches: int = 0
 
 
 async def read_usage(
@@ -138,6 +147,7 @@ async def read_usage(
 def _rows(connection: Connection, query: str, values: dict[str, int | str]) -> list[UsageRow]:
     connection.execute("PRAGMA query_only = ON")
     # A tenant that sleeps since before the last upgrade has not got every column.
-    cpu = "sum(sandbox_cpu_ms)" if check(connection, SCHEMA) >= _WITH_CPU else "0"
-    query = query.format(cpu=cpu)
+    version = check(connection, SCHEMA)
+    added = (f"sum({name})" if version >= since else "0" for name, since in _ADDED)
+    query = query.format(added=", ".join(added))
     return msgspec.convert(connection.execute(query, values).fetchall(), list[UsageRow])

@@ -3,9 +3,14 @@
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.gateway.conftest import Gateway, Tenant, said
+
+
+def is_flagged(answer: httpx.Response) -> bool:
+    return "x-openclaw-estimated" in answer.headers
 
 
 def last_of(text: str, name: str) -> dict[str, Any]:
@@ -33,6 +38,8 @@ async def test_a_chat_completion_tells_the_estimate(
     booked = await gateway.usage(acme)
     assert told["prompt_tokens"] == booked["input_tokens"] > 0
     assert told["completion_tokens"] == booked["output_tokens"] > 0
+    # The head of a stream has left by then, and another dialect's streams do tell.
+    assert is_flagged(answer) is (provider == "stub" and not stream)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +62,42 @@ async def test_a_message_tells_the_estimate(
     booked = await gateway.usage(acme)
     assert told["input_tokens"] == booked["input_tokens"] > 0
     assert told["output_tokens"] == booked["output_tokens"] > 0
+    assert is_flagged(answer) is not stream
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
+    "messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 99},
+    "responses": {"input": "hello"},
+    "responses/compact": {"input": "hello"},
+}
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("agent", [False, True], ids=["model", "agent"])
+async def test_an_answer_says_that_its_usage_is_an_estimate(
+    gateway: Gateway, acme: Tenant, path: str, *, agent: bool
+) -> None:
+    told = []
+    for model in ("stub/fault-no-usage", "stub/mock"):
+        await gateway.configure(acme, {"defaults": {"agents": {"main": {"model": model}}}})
+        body = {"model": "openclaw" if agent else model, **BODIES[path]}
+        answer = await gateway.http.post(
+            f"/v1/{path}", json=body, headers=gateway.headers(acme.token)
+        )
+        assert answer.status_code == 200, answer.text
+        told.append(is_flagged(answer))
+
+    assert told == [True, False]
+    assert (await gateway.usage(acme))["estimated_requests"] == 1
+
+
+async def test_a_kept_answer_says_so_too(gateway: Gateway, acme: Tenant) -> None:
+    await gateway.configure(acme, {"defaults": {"response_cache": {"enabled": True}}})
+
+    answers = [await gateway.chat(acme, said("x", model="stub/fault-no-usage")) for _ in range(2)]
+
+    assert [each.headers["x-openclaw-cache"] for each in answers] == ["miss", "hit"]
+    assert all(map(is_flagged, answers))
+    assert answers[0].json()["usage"] == answers[1].json()["usage"]
+    assert (await gateway.usage(acme))["estimated_requests"] == 1

@@ -133,6 +133,52 @@ async def test_a_token_for_an_agent_is_for_no_other_and_for_no_model(
     assert "openclaw:pirate" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("below", ["compact", "input_tokens"])
+async def test_a_token_for_an_agent_counts_and_compacts_for_that_agent_only(
+    gateway: Gateway, acme: Tenant, below: str
+) -> None:
+    pirate = await token_for(gateway, acme, "openclaw/pirate")
+    main = await token_for(gateway, acme, "openclaw")
+    header = {"x-openclaw-agent-id": "pirate"}
+
+    async def ask(token: Tenant, model: str, **headers: str) -> int:
+        answer = await gateway.http.post(
+            f"/v1/responses/{below}",
+            json={"model": model, "input": "what was said"},
+            headers=gateway.headers(token.token, **headers),
+        )
+        if answer.status_code == 403:
+            assert answer.json()["error"]["code"] == "model_forbidden"
+        return answer.status_code
+
+    names = ("openclaw:pirate", "openclaw/pirate", "openclaw", "openclaw/main", "stub/mock", "fast")
+    assert [await ask(pirate, name) for name in names] == [200, 200, 403, 403, 403, 403]
+    assert [await ask(main, name) for name in names] == [403, 403, 200, 200, 403, 403]
+    assert await ask(pirate, "openclaw", **header) == 200
+    assert await ask(main, "openclaw", **header) == 403
+    assert await ask(pirate, "stub/mock", **header) == 403
+
+
+async def test_what_an_agents_conversation_takes_to_compact_is_booked_for_the_agent(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    pirate = await token_for(gateway, acme, "openclaw/pirate")
+
+    made = await gateway.http.post(
+        "/v1/responses/compact",
+        json={"model": "openclaw/pirate", "input": "what was said"},
+        headers=gateway.headers(pirate.token),
+    )
+    report = await gateway.http.get(
+        f"/v1/tenants/{acme.id}/usage",
+        params={"group_by": "agent"},
+        headers=gateway.headers(acme.token),
+    )
+
+    assert made.headers["x-openclaw-model"] == "stub/mock"
+    assert [row["group"] for row in report.json()["rows"]] == ["pirate"]
+
+
 async def test_a_kept_answer_costs_nothing_and_stays_with_its_tenant(
     gateway: Gateway, acme: Tenant
 ) -> None:
@@ -155,6 +201,27 @@ async def test_a_kept_answer_costs_nothing_and_stays_with_its_tenant(
     assert wrong.status_code == 400
     usage = await gateway.usage(acme)
     assert (usage["requests"], usage["output_tokens"]) == (3, 40)
+
+
+async def test_cache_control_asks_anew_or_leaves_no_copy(gateway: Gateway, acme: Tenant) -> None:
+    await gateway.configure(acme, {"defaults": {"response_cache": {"enabled": True}}})
+
+    async def ask(text: str, **headers: str) -> str:
+        answer = await gateway.chat(acme, said(text), **headers)
+        assert answer.status_code == 200
+        return answer.headers["x-openclaw-cache"]
+
+    anew, none = {"cache-control": "no-cache"}, {"cache-control": "no-store"}
+    # What is asked anew is kept; with no-store nothing is, nor is anything used.
+    assert [await ask("x", **anew), await ask("x"), await ask("x", **anew)] == [
+        "miss", "hit", "miss",
+    ]  # fmt: skip
+    assert [await ask("y", **none), await ask("y"), await ask("y", **none)] == [
+        "off", "miss", "off",
+    ]  # fmt: skip
+    assert await ask("y", **{"cache-control": "no-st0re, =,;"}) == "hit"
+    # What is said to the gateway in particular counts more.
+    assert await ask("y", **anew, **{"x-openclaw-cache": "no-store"}) == "hit"
 
 
 @pytest.mark.parametrize(
@@ -244,7 +311,7 @@ async def test_keys_take_turns_and_are_never_told(gateway: Gateway, acme: Tenant
         1,
     )
     gateway.config.write_text(text)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while True:
             answer = await gateway.chat(acme, said("x", model="stub/fault-401"))
             if answer.headers["x-openclaw-attempts"] == "2":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from difflib import SequenceMatcher
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -240,12 +240,12 @@ def test_a_file_may_be_moved_without_a_change() -> None:
 
 def test_looking_for_a_place_takes_no_longer_than_reading() -> None:
     source = "a\n" * 500_000
-    began = perf_counter()
+    began = process_time()
 
     with pytest.raises(PatchRefused, match="not in the file"):
         updated("f", *["-a"] * 20_000, "-b", text=source)
 
-    assert perf_counter() - began < 10
+    assert process_time() - began < 10
 
 
 # -- properties --------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Replacing pieces of a text by exact match."""
 
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -96,12 +96,12 @@ def test_a_byte_order_mark_and_bytes_that_are_no_text_stay() -> None:
 
 def test_looking_for_something_similar_takes_no_longer_than_reading() -> None:
     text = "a a a a a a a a\n" * 200_000
-    began = perf_counter()
+    began = process_time()
 
     with pytest.raises(EditRefused, match="nearest"):
         apply_edits(text, [Edit("a a a a a a a a\n" * 5_000 + "b", "x")])
 
-    assert perf_counter() - began < 5
+    assert process_time() - began < 5
 
 
 @given(

@@ -113,7 +113,7 @@ async def test_a_failure_says_who_was_asked(tenant: FakeTenant) -> None:
     trail = failed.value.trail
     assert trail is not None
     assert trail.attempts == 2
-    assert trail.waited > 0
+    assert failed.value.waited > 0
     assert trail.header() == (
         "stub/mock;reason=upstream-unavailable, spare/other;reason=upstream-failed"
     )

@@ -44,7 +44,12 @@ def stepped_prices(draw: st.DrawFn) -> Price:
     return replace(base, steps=(PriceStep(draw(counts), dearer),))
 
 
-prices = flat_prices | stepped_prices()
+maybe = st.none() | amounts
+whole_prices = st.builds(
+    replace, flat_prices, input_audio=maybe, output_audio=maybe, web_search=maybe
+)
+prices = flat_prices | stepped_prices() | whole_prices
+searches = st.integers(0, 1_000)
 
 
 class TestTallies:
@@ -166,6 +171,8 @@ class TestWorstCost:
             (Price(0, 1, 0, 0, 3), 0, 1_000_000, 3),
             (Price(0, 0, 5, 0, 0), 1_000_000, 0, 5),
             (Price(10**30, 0, 0, 0, 0), 10**9, 0, MOST_COST),
+            (replace(PRICE, input_audio=3 * NANO, output_audio=4 * NANO), 10, 10, 30_000 + 40_000),
+            (replace(PRICE, input_audio=0, output_audio=0), 10, 10, 12_500 + 20_000),
         ],
     )
     def test_every_token_is_taken_at_its_dearest(
@@ -179,20 +186,43 @@ class TestWorstCost:
         assert worst_cost(price, input_tokens=100, output_tokens=10) == 0
         assert worst_cost(price, input_tokens=101, output_tokens=10) == 126_250 + 20_000
 
-    @given(prices, st.tuples(counts, counts, counts), st.tuples(counts, counts), counts, counts)
+    def test_searches_are_paid_beside_the_tokens(self) -> None:
+        price = replace(PRICE, web_search=10 * NANO)
+
+        assert worst_cost(price, input_tokens=0, output_tokens=0, searches=3) == NANO * 3 // 100
+        assert worst_cost(PRICE, input_tokens=0, output_tokens=0, searches=3) == 0
+
+    @given(
+        prices,
+        st.tuples(counts, counts, counts),
+        st.tuples(counts, counts),
+        st.tuples(counts, counts, searches),
+        st.tuples(counts, counts, searches),
+    )
     def test_no_call_within_the_estimate_costs_more(
         self,
         price: Price,
         prompt: tuple[int, int, int],
         answer: tuple[int, int],
-        unused_input: int,
-        unused_output: int,
+        more: tuple[int, int, int],
+        unused: tuple[int, int, int],
     ) -> None:
-        usage = TokenUsage(prompt[0], answer[0], prompt[1], prompt[2], answer[1])
+        heard, spoken, searched = more
+        usage = TokenUsage(
+            prompt[0],
+            answer[0],
+            prompt[1],
+            prompt[2],
+            answer[1],
+            input_audio=heard,
+            output_audio=spoken,
+            web_searches=searched,
+        )
         worst = worst_cost(
             price,
-            input_tokens=usage.prompt + unused_input,
-            output_tokens=usage.completion + unused_output,
+            input_tokens=usage.prompt + unused[0],
+            output_tokens=usage.completion + unused[1],
+            searches=usage.web_searches + unused[2],
         )
 
         assert usage.cost(price) <= worst
@@ -223,21 +253,27 @@ class TestAffordableOutput:
         assert affordable_output(price, input_tokens=5, money=4, wanted=77) == -1
         assert affordable_output(FREE, input_tokens=5, money=0, wanted=77) == 77
 
-    @given(prices, counts, st.integers(0, MOST_COST - 1), counts)
+    @given(prices, counts, st.integers(0, MOST_COST - 1), counts, searches)
     def test_one_token_more_than_can_be_bought_would_not_fit(
-        self, price: Price, input_tokens: int, money: int, wanted: int
+        self, price: Price, tokens: int, money: int, wanted: int, searched: int
     ) -> None:
-        output = affordable_output(price, input_tokens=input_tokens, money=money, wanted=wanted)
+        output = affordable_output(
+            price, input_tokens=tokens, money=money, wanted=wanted, searches=searched
+        )
         assume(output < wanted)
 
-        assert worst_cost(price, input_tokens=input_tokens, output_tokens=output + 1) > money
+        worst = worst_cost(price, input_tokens=tokens, output_tokens=output + 1, searches=searched)
+        assert worst > money
 
-    @given(prices, counts, st.integers(0, MOST_COST - 1), counts)
+    @given(prices, counts, st.integers(0, MOST_COST - 1), counts, searches)
     def test_never_more_than_wanted_and_never_more_than_there_is_money_for(
-        self, price: Price, input_tokens: int, money: int, wanted: int
+        self, price: Price, tokens: int, money: int, wanted: int, searched: int
     ) -> None:
-        output = affordable_output(price, input_tokens=input_tokens, money=money, wanted=wanted)
+        output = affordable_output(
+            price, input_tokens=tokens, money=money, wanted=wanted, searches=searched
+        )
 
         assert -1 <= output <= wanted
         if output >= 0:
-            assert worst_cost(price, input_tokens=input_tokens, output_tokens=output) <= money
+            worst = worst_cost(price, input_tokens=tokens, output_tokens=output, searches=searched)
+            assert worst <= money

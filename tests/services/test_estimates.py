@@ -1,12 +1,22 @@
 """Estimates: too many tokens before a call, a fair guess after it, and no provider's nonsense."""
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.model.calls import Dialect
 from appliance.model.spending import OutcomeStatus
 from appliance.model.usage import TokenUsage
-from appliance.services.estimates import input_to_reserve, usage_of
+from appliance.services.estimates import (
+    ASSUMED_SEARCHES,
+    MOST_SEARCHES,
+    input_to_reserve,
+    searches_to_reserve,
+    usage_of,
+)
 from tests.books import outcome, spend
 
 # 30 tokens reserved are a prompt of 66 bytes.
@@ -41,6 +51,10 @@ def test_what_the_provider_counts_holds_however_the_call_ended(status: OutcomeSt
         TokenUsage(input=5, output=5, cache_read=-1),
         TokenUsage(input=5, output=5, cache_write=-1),
         TokenUsage(input=5, output=5, reasoning=10**9 + 1),
+        TokenUsage(input=5, output=5, input_audio=-1),
+        TokenUsage(input=5, output=5, output_audio=10**9 + 1),
+        TokenUsage(input=5, output=5, web_searches=-1),
+        TokenUsage(input=5, output=5, web_searches=10_001),
     ],
     ids=str,
 )
@@ -91,3 +105,49 @@ def test_the_guess_after_a_call_is_within_what_was_reserved_before_it(tokens: in
     request = spend(prompt_tokens=tokens)
 
     assert usage_of(request, outcome(None)).input <= input_to_reserve(request.prompt_bytes)
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+FUNCTION = {"type": "function", "name": "look"}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "tools", "searches"),
+    [
+        (Dialect.ANTHROPIC, [{**SEARCH, "max_uses": 3}], 3),
+        (Dialect.ANTHROPIC, [FUNCTION, SEARCH], ASSUMED_SEARCHES),
+        (Dialect.ANTHROPIC, [{"type": "web_search_20260209", "max_uses": 2}], 2),
+        (Dialect.ANTHROPIC, [{**SEARCH, "max_uses": 10**9}], MOST_SEARCHES),
+        (Dialect.ANTHROPIC, [{**SEARCH, "max_uses": -5}], 0),
+        (Dialect.ANTHROPIC, [{**SEARCH, "max_uses": "many"}], ASSUMED_SEARCHES),
+        (Dialect.ANTHROPIC, [{"name": "web_search", "input_schema": {}}], 0),
+        (Dialect.RESPONSES, [FUNCTION, {"type": "web_search"}], ASSUMED_SEARCHES),
+        (Dialect.RESPONSES, [FUNCTION], 0),
+        (Dialect.OPENAI, [{"type": "web_search"}], 0),
+    ],
+)
+def test_as_many_searches_are_reserved_as_a_request_may_make(
+    dialect: Dialect, tools: list[dict[str, Any]], searches: int
+) -> None:
+    assert searches_to_reserve(dialect, {"tools": json.dumps(tools).encode()}) == searches
+
+
+def test_an_escaped_search_is_one_and_a_request_without_tools_makes_none() -> None:
+    escaped = rb'[{"type": "web_\u0073earch_20250305", "max_uses": 4}]'
+
+    assert searches_to_reserve(Dialect.ANTHROPIC, {"tools": escaped}) == 4
+    assert searches_to_reserve(Dialect.ANTHROPIC, {"messages": b'["web_search"]'}) == 0
+
+
+def test_after_each_search_all_is_read_again_with_what_was_found() -> None:
+    assert input_to_reserve(66, searches=1) == 2 * 30 + 10_000
+    assert input_to_reserve(66, searches=3) == 4 * 30 + 60_000
+
+
+def test_searches_that_were_seen_are_billed_where_nothing_else_was_counted() -> None:
+    seen = TokenUsage(web_searches=2, estimated=True)
+    for text_bytes, output in ((0, 0), (8, 2)):
+        cancelled = outcome(seen, status=OutcomeStatus.CANCELLED, text_bytes=text_bytes)
+        assert usage_of(REQUEST, cancelled) == TokenUsage(
+            input=17 + 20_000, output=output, web_searches=2, estimated=True
+        )

@@ -21,10 +21,16 @@ providers:
   claude: {dialect: anthropic}
   generous: {dialect: anthropic, extras: true}
   listed: {dialect: anthropic, models: ["sonnet:online"]}
-models: {default: claude/mock}
+models:
+  default: claude/mock
+  rate_card:
+    claude/priced: {input: "1", output: "2", web_search: "10"}
+    claude/free: {input: "1", output: "2", web_search: "0"}
+    claude/unpriced: {input: "1", output: "2"}
 """
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 SOME = replace(CALLER, models=("claude/mock",))
+WEB = {**SEARCH, "max_uses": 3}
 
 
 @dataclass
@@ -42,7 +48,7 @@ class Tenant:
 
 async def asks(
     target: str = "claude/mock",
-    *,
+    *others: str,
     tenant: Tenant | None = None,
     caller: Any = CALLER,
     **members: Any,
@@ -56,10 +62,10 @@ async def asks(
         output_limit=None,
         dialect=Dialect.ANTHROPIC,
     )
-    found = Target.parse(target)
-    assert found is not None
+    targets = [Target.parse(name) for name in (target, *others)]
+    found = tuple(each for each in targets if each is not None)
     awake = cast("AwakeTenant", tenant or Tenant())
-    await require_plain(awake, caller, request, Route(target, (found,)))
+    await require_plain(awake, caller, request, Route(target, found))
 
 
 async def test_a_plain_call_may_go_out_with_any_key() -> None:
@@ -90,3 +96,33 @@ async def test_a_name_that_asks_for_more_is_the_operators_to_offer() -> None:
         await asks("claude/sonnet:online")
     await asks("listed/sonnet:online")
     await asks("claude/sonnet:online", tenant=Tenant(key="sk-own"))
+
+
+@pytest.mark.parametrize("padding", [0, 200_000], ids=["small", "in a thread"])
+async def test_a_search_that_the_operator_gave_a_price_is_for_the_gateways_key(
+    padding: int,
+) -> None:
+    for model in ("claude/priced", "claude/free"):
+        await asks(model, tools=[WEB], system="x" * padding)
+
+
+@pytest.mark.parametrize("model", ["claude/unpriced", "claude/mock", "claude/claude-sonnet-4-5"])
+async def test_without_the_operators_price_the_refusal_names_its_key(model: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"tools\[0\].type") as refused:
+        await asks(model, tools=[WEB])
+
+    assert "models.rate_card.*.web_search" in refused.value.fields[0].remedy
+
+
+async def test_all_models_of_a_chain_need_the_price() -> None:
+    await asks("claude/priced", "claude/free", tools=[WEB])
+    await asks("claude/priced", "generous/mock", tools=[WEB])
+    with pytest.raises(InvalidRequest, match="tools"):
+        await asks("claude/priced", "claude/unpriced", tools=[WEB])
+
+
+async def test_a_price_opens_no_door_for_a_token_with_a_key_of_its_own() -> None:
+    with pytest.raises(InvalidRequest, match="other models") as refused:
+        await asks("claude/priced", tools=[WEB], tenant=Tenant(key="sk-own"), caller=SOME)
+
+    assert "rate_card" not in refused.value.fields[0].remedy

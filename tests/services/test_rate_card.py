@@ -73,6 +73,18 @@ class TestOverrides:
         )
         assert prices.price("stub", "other") == FREE
 
+    def test_sound_and_searches_have_the_price_that_the_operator_names(self) -> None:
+        rate = RateConfig(
+            input="1", output="2", input_audio="32", output_audio="64.5", web_search="10"
+        )
+
+        price = rate.price()
+        assert (price.input_audio, price.output_audio) == (32 * NANO, dollars(64.5))
+        assert price.web_search == 10 * NANO
+        assert rate.surcharges() == {"input_audio", "output_audio", "web_search"}
+        assert RateConfig(input="1", output="2").surcharges() == frozenset()
+        assert RateConfig(input="1", output="2", web_search="0").surcharges() == {"web_search"}
+
 
 class TestMoreThanTokens:
     @pytest.mark.parametrize(
@@ -119,6 +131,16 @@ class TestPublicList:
         assert price is not None
         assert price.cache_write == price.input
         assert price.reasoning == price.output
+
+    def test_sound_and_searches_have_a_price_where_the_list_knows_one(self) -> None:
+        claude = card().price("claude", "claude-sonnet-4-5")
+        audio = card().price("openai", "gpt-audio")
+        assert claude is not None
+        assert audio is not None
+        assert claude.web_search == claude.at(200_001).web_search == 10 * NANO
+        assert (claude.input_audio, claude.output_audio) == (None, None)
+        assert (audio.input_audio, audio.output_audio) == (32 * NANO, 64 * NANO)
+        assert audio.web_search is None
 
     def test_an_embedding_has_no_output(self) -> None:
         price = card().price("openai", "text-embedding-3-small")

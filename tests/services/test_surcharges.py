@@ -500,3 +500,129 @@ async def test_a_token_for_some_models_reaches_no_others_whoever_pays(
                 raise AssertionError("it was let pass")
         async with exchange.calls.open(tenant, CALLER, request) as call:
             await call.reply.whole(chat_writer())
+
+
+# What the operator gave a price
+
+ALL = frozenset({"input_audio", "output_audio", "web_search"})
+WEB = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
+HEARD = {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}
+VOICE = {"voice": "alloy", "format": "wav"}
+SEARCHED = [
+    {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "a"}},
+    {
+        "type": "web_search_tool_result",
+        "tool_use_id": "s",
+        "content": [{"type": "web_search_result", "url": "a", "encrypted_content": "b"}],
+    },
+    {
+        "type": "web_search_tool_result",
+        "tool_use_id": "s",
+        "content": {"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"},
+    },
+]
+
+
+def in_items(part: object) -> dict[str, Any]:
+    return {"input": [{"role": "user", "content": [part]}]}
+
+
+def priced_check(dialect: Dialect, members: Mapping[str, Any], priced: frozenset[str]) -> None:
+    body = {name: json.dumps(value).encode() for name, value in members.items()}
+    require_plain(dialect, body, priced=priced)
+
+
+PRICED = [
+    ("web_search", MESSAGES, {"tools": [{"name": "a"}, WEB]}),
+    ("web_search", MESSAGES, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+    ("web_search", MESSAGES, {"tools": [{**WEB, "max_uses": None, "blocked_domains": ["a"]}]}),
+    ("web_search", MESSAGES, {"tools": [{**WEB, "user_location": {"type": "approximate"}}]}),
+    ("web_search", MESSAGES, said(*SEARCHED, role="assistant")),
+    ("web_search", RESPONSES, {"tools": [{"type": "web_search", "search_context_size": "low"}]}),
+    ("web_search", RESPONSES, {"tools": [{"type": "web_search_2025_08_26", "filters": {}}]}),
+    ("input_audio", CHAT, said(HEARD)),
+    ("input_audio", RESPONSES, in_items(HEARD)),
+    ("output_audio", CHAT, {"modalities": ["text", "audio"]}),
+    ("output_audio", CHAT, {"audio": VOICE, "stream": False}),
+]
+
+
+@pytest.mark.parametrize(("key", "dialect", "members"), PRICED)
+def test_what_has_a_price_is_passed_on_and_refused_without_it(
+    key: str, dialect: Dialect, members: dict[str, Any]
+) -> None:
+    priced_check(dialect, members, frozenset({key}))
+    for others in (frozenset[str](), ALL - {key}):
+        with pytest.raises(InvalidRequest) as caught:
+            priced_check(dialect, members, others)
+        remedy = caught.value.fields[0].remedy
+        assert remedy.endswith(f"models.rate_card.*.{key}")
+        assert "providers.*.extras" in remedy
+
+
+@pytest.mark.parametrize(
+    ("dialect", "members", "place"),
+    [
+        # Of searches: other tools, more than one, more than is reserved for, more than a search.
+        (MESSAGES, {"tools": [{"type": "web_fetch_20250910"}]}, "tools[0].type"),
+        (MESSAGES, {"tools": [{"type": "web_search_20260209"}]}, "tools[0].type"),
+        (MESSAGES, {"tools": [WEB, ADVISOR]}, "tools[1].type"),
+        (MESSAGES, {"tools": [WEB, WEB]}, "tools[1].type"),
+        (MESSAGES, {"tools": [{**WEB, "max_uses": 0}]}, "tools[0].max_uses"),
+        (MESSAGES, {"tools": [{**WEB, "max_uses": 101}]}, "tools[0].max_uses"),
+        (MESSAGES, {"tools": [{**WEB, "max_uses": "5"}]}, "tools"),
+        (MESSAGES, {"tools": [{**WEB, "model": "dear"}]}, "tools[0].model"),
+        (MESSAGES, {"tools": [{"name": "a", "max_uses": 5}]}, "tools[0].max_uses"),
+        (RESPONSES, {"tools": [{"type": "web_search_preview"}]}, "tools[0].type"),
+        (RESPONSES, {"tools": [{"type": "web_search", "model": "dear"}]}, "tools[0].model"),
+        (RESPONSES, {"tools": [{"type": "file_search"}]}, "tools[0].type"),
+        (CHAT, {"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        (CHAT, {"web_search_options": {}}, "web_search_options"),
+        (
+            MESSAGES,
+            said({"type": "server_tool_use", "name": "code_execution"}, role="assistant"),
+            "messages[1].content[0].name",
+        ),
+        (MESSAGES, said(*SEARCHED, {"type": "container_upload"}), "messages[1].content[3].type"),
+        (MESSAGES, said(HEARD), "messages[1].content[0].type"),
+        # Of sound: what is kept with the key's owner, and what nobody knows.
+        (CHAT, said(role="assistant", audio={"id": "audio_1"}), "messages[1].audio"),
+        (CHAT, {"audio": {"voice": {"id": "v_1"}, "format": "wav"}}, "audio.voice"),
+        (CHAT, {"audio": {**VOICE, "model": "dear"}}, "audio.model"),
+        (CHAT, {"audio": "loud"}, "audio"),
+        (CHAT, {"modalities": ["text", "audio", "image"]}, "modalities"),
+        (
+            CHAT,
+            said({"type": "input_audio", "input_audio": {"data": "A", "file_id": "f"}}),
+            "messages[1].content[0].input_audio.file_id",
+        ),
+        (CHAT, said({**HEARD, "file_id": "f"}), "messages[1].content[0].file_id"),
+        (CHAT, said(HEARD, {"type": "document_url"}), "messages[1].content[1].type"),
+        (
+            RESPONSES,
+            in_items({**HEARD, "file_id": "f"}),
+            "input[0].content[0].file_id",
+        ),
+    ],
+)
+def test_a_price_allows_nothing_beside_what_it_is_for(
+    dialect: Dialect, members: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        priced_check(dialect, members, ALL)
+    (found,) = caught.value.fields
+    assert found.field == place
+    assert "rate_card" not in found.remedy
+
+
+@pytest.mark.parametrize("part", [HEARD, {"input_audio": HEARD["input_audio"]}])
+def test_sound_is_not_plain_in_any_dialect(part: dict[str, Any]) -> None:
+    assert refused(CHAT, said(part)).startswith("messages[1].content[0]")
+    assert refused(RESPONSES, in_items(part)).startswith("input[0].content[0]")
+
+
+def test_who_leaves_sound_early_would_not_be_billed_for_it() -> None:
+    for members in ({"audio": VOICE}, {"modalities": ["audio", "text"]}):
+        with pytest.raises(InvalidRequest, match="stream: cannot be billed"):
+            priced_check(CHAT, {**members, "stream": True}, ALL)
+    priced_check(CHAT, {**said(HEARD), "modalities": ["text"], "stream": True}, ALL)

@@ -241,7 +241,7 @@ async def test_a_fault_of_the_request_is_told(
 
     assert isinstance(failed.value, ProviderFailure)
     assert failed.value.trail is not None
-    assert failed.value.trail.waited > 0
+    assert failed.value.waited > 0
 
 
 async def test_a_model_there_is_not_and_one_not_allowed_are_refused() -> None:

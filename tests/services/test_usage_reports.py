@@ -304,14 +304,18 @@ class TestAccess:
 class TestCsv:
     async def test_its_columns_are_these_for_ever(self, books: Books) -> None:
         meter = await books.meter("acme")
-        meter.settle(meter.reserve(spend()), outcome(TokenUsage(1, 2, 3, 4, 5)))
-        text = books.reports.csv(await books.report(group_by="kind"))
+        usage = TokenUsage(1, 2, 3, 4, 5, input_audio=1, output_audio=2, web_searches=6)
+        meter.settle(meter.reserve(spend()), outcome(usage))
+        report = await books.report(group_by="kind")
+        text = books.reports.csv(report)
         assert text == (
             "period_start,tenant,group_by,group,requests,input_tokens,output_tokens,"
             "cache_read_tokens,cache_write_tokens,reasoning_tokens,total_tokens,tool_calls,"
-            "sandbox_ms,cost,currency,unpriced_requests,estimated_requests,sandbox_cpu_ms\r\n"
-            "2026-11-21T00:00:00Z,acme,kind,chat,1,1,2,3,4,5,15,0,0,0.0000203,USD,0,0,0\r\n"
+            "sandbox_ms,cost,currency,unpriced_requests,estimated_requests,sandbox_cpu_ms,"
+            "input_audio_tokens,output_audio_tokens,web_searches\r\n"
+            "2026-11-21T00:00:00Z,acme,kind,chat,1,1,2,3,4,5,15,0,0,0.0000203,USD,0,0,0,1,2,6\r\n"
         )
+        assert report.total.usage == usage
 
     @pytest.mark.parametrize(
         "name",

@@ -19,7 +19,7 @@ from tests.storage.test_responses import (
     LARGE,
     MONTH,
     add,
-    body,
+    ended,
     item,
     keep,
     queued,
@@ -88,13 +88,7 @@ async def test_a_run_in_the_background_adds_when_it_is_complete(store: ResponseS
     assert await held(store) == []
     out, sealed = item("m"), item("m", "", encrypted_content="ocm1.x")
 
-    store.update(
-        "bg",
-        status=ResponseStatus.COMPLETED,
-        body=body("bg", out),
-        outputs=[sealed],
-        now=NOON,
-    )
+    store.update("bg", ended("bg", out, outputs=[sealed]), now=NOON)
 
     found = await store.conversations.context("conv_1", now=NOON)
     assert found is not None
@@ -214,7 +208,7 @@ def many(name: str = "r") -> list[str]:
 async def run_in_background(store: ResponseStore, name: str) -> None:
     """The last step of one that was begun before."""
     out = item(f"{name}-out")
-    await store.end(name, status=ResponseStatus.COMPLETED, body=body(name, out), now=NOON)
+    await store.end(name, ended(name, out), now=NOON)
 
 
 @pytest.fixture(params=["at once", "in the background"])

@@ -167,7 +167,7 @@ def remove(path: Path) -> None:
 
 class TestDurable:
     async def test_one_sync_serves_all_who_wait(self, slow: Database, disk: Disk) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 for number in range(50):
                     add(slow, str(number))
@@ -185,7 +185,7 @@ class TestDurable:
             await slow.durable()
             released.append(name)
 
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 add(slow, "early")
                 nursery.start_soon(wait, "early")
@@ -221,7 +221,7 @@ class TestDurable:
             served.set()
 
         leader = trio.CancelScope()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 add(slow, "text")
                 nursery.start_soon(lead)
@@ -242,7 +242,7 @@ class TestDurable:
             await slow.durable()
         assert disk.started == 0
         disk.let_end()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await slow.durable()
         assert disk.finished == 1
 
@@ -257,7 +257,7 @@ class TestDurable:
                 await slow.durable()
             refused.append("waiter")
 
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 add(slow, "early")
                 nursery.start_soon(wait)
@@ -405,7 +405,7 @@ class TestCheckpoint:
             await checkpoints.send(None)
 
         monkeypatch.setattr(database, "checkpoint", noted)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(database.tend)
                 for number in range(10):
@@ -441,12 +441,12 @@ class TestCheckpoint:
         def look(tx: Connection) -> None:
             _texts(tx)
             begun.set()
-            over.wait(10)
+            over.wait(60)
 
         monkeypatch.setattr(database, "checkpoint", counted)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(database.scan, look)
-            await trio.to_thread.run_sync(begun.wait, 10)
+            await trio.to_thread.run_sync(begun.wait, 60)
             async with trio.open_nursery() as tending:
                 tending.start_soon(database.tend)
                 for number in range(300):
@@ -511,7 +511,7 @@ class TestScan:
         def look(tx: Connection) -> tuple[list[str], list[str]]:
             first = _texts(tx)
             begun.set()
-            written.wait(10)
+            written.wait(60)
             return first, _texts(tx)
 
         seen: list[tuple[list[str], list[str]]] = []
@@ -521,7 +521,7 @@ class TestScan:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(scan)
-            await trio.to_thread.run_sync(begun.wait, 10)
+            await trio.to_thread.run_sync(begun.wait, 60)
             add(database, "after")
             written.set()
         assert seen == [(["before"], ["before"])]
@@ -707,7 +707,7 @@ class TestClose:
             await slow.close()
             closed.set()
 
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 add(slow, "text")
                 nursery.start_soon(slow.durable)

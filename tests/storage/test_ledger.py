@@ -2,13 +2,15 @@
 
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
-from appliance.model.money import Price, PriceStep
+from appliance.model.money import NANO, Price, PriceStep
 from appliance.model.periods import DAY, HOUR, SECOND, day_of, month_of, to_ns
 from appliance.model.spending import SpendRequest
 from appliance.model.usage import TokenUsage
@@ -16,10 +18,36 @@ from appliance.storage.connection import Connection
 from appliance.storage.database import Database
 from appliance.storage.ledger import FILE, Burst, Entry, LedgerStore, Sums
 from appliance.storage.ledger_schema import SCHEMA
+from appliance.storage.migrations import Schema
 from tests.books import NOON, PRICE, directory, spend
 
 NOW = to_ns(NOON)
 USAGE = TokenUsage(input=1, output=2, cache_read=3, cache_write=4, reasoning=5)
+_COUNTED = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "reasoning",
+    "input_audio",
+    "output_audio",
+    "web_searches",
+)
+_AS_BILLED = """
+SELECT input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens,
+       input_audio_tokens, output_audio_tokens, web_searches, price, cost_nano
+FROM entries
+"""
+# What a release that knows two steps writes.
+_OF_SCHEMA_2 = f"""
+INSERT INTO entries (
+    id, ts_ns, settled_ns, request_id, kind, route, provider, model, agent, session, channel,
+    token_id, tags, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+    reasoning_tokens, tool_calls, sandbox_ms, cost_nano, currency, price, estimated, outcome,
+    provider_request_id
+) VALUES (1, {NOW}, {NOW}, 'r', 'chat', 'm', 'stub', 'mock', NULL, NULL, NULL, NULL, NULL,
+          1, 2, 3, 4, 5, 0, 0, 1000, 'USD', NULL, 0, 'ok', NULL)
+"""  # noqa: S608 - a constant
 
 
 @pytest.fixture
@@ -95,7 +123,7 @@ class TestEntries:
             INSERT OR REPLACE INTO entries
             SELECT id, ts_ns, settled_ns, request_id, kind, route, provider, model, agent, session,
                    channel, token_id, tags, 0, 0, 0, 0, 0, 0, 0, 0, currency, price, 0, outcome,
-                   NULL, NULL, NULL, 0, NULL, 0
+                   NULL, NULL, NULL, 0, NULL, 0, 0, 0, 0
             FROM entries
             """,
         ],
@@ -119,6 +147,40 @@ class TestEntries:
         with pytest.raises(apsw.ConstraintError):
             ledger.settle([entry(open_), entry(done)])
         assert [left.id for left in ledger.left_open()] == [open_]
+
+    async def test_what_it_cost_can_be_told_from_what_it_keeps(
+        self, database: Database, ledger: LedgerStore
+    ) -> None:
+        price = replace(PRICE, input_audio=7 * NANO, output_audio=9 * NANO, web_search=10 * NANO)
+        usage = TokenUsage(100, 50, 3, 4, 5, input_audio=60, output_audio=20, web_searches=3)
+        number = reserve(ledger, request=replace(spend(), price=price))
+        cost = usage.cost(price)
+        ledger.settle([replace(entry(number, cost_nano=cost), usage=usage, price=price)])
+
+        (row,) = database.read(lambda tx: tx.execute(_AS_BILLED).fetchall())
+        *counted, kept, cost_nano = row
+        again = msgspec.convert(dict(zip(_COUNTED, counted, strict=True)), TokenUsage)
+        assert again == usage
+        assert again.cost(msgspec.json.decode(str(kept), type=Price)) == cost_nano == cost
+
+    async def test_a_ledger_of_an_older_release_goes_on(self, tmp_path: Path) -> None:
+        older = Schema(SCHEMA.kind, SCHEMA.steps[:2])
+        database = await Database.open(directory(tmp_path / "older"), FILE, older)
+        database.write(partial(Connection.execute, statements=_OF_SCHEMA_2))
+        await database.close()
+
+        ledger = await LedgerStore.open(directory(tmp_path / "older"))
+        assert settled(ledger) == 2
+        assert ledger.sums(*_day()) == Sums(2, 30, 2_000)
+        await ledger.close()
+        # The older one may open it again: what it does not name has a default.
+        database = await Database.open(directory(tmp_path / "older"), FILE, older)
+        database.write(partial(Connection.execute, statements=_OF_SCHEMA_2.replace("(1,", "(3,")))
+        rows = database.read(
+            lambda tx: tx.execute("SELECT id, web_searches FROM entries ORDER BY id").fetchall()
+        )
+        assert rows == [(1, 0), (2, 0), (3, 0)]
+        await database.close()
 
     async def test_an_older_release_can_write_after_columns_were_added(
         self, database: Database, ledger: LedgerStore

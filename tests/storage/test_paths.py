@@ -397,7 +397,7 @@ def test_a_root_stays_open_for_whoever_is_using_it(
 
     def slow(fd: int, relative: str, flags: int, mode: int) -> int:
         entered.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return open_by_walking(fd, relative, flags, mode)
 
     (inside / "file").write_bytes(b"mine")
@@ -406,7 +406,7 @@ def test_a_root_stays_open_for_whoever_is_using_it(
     found: list[bytes] = []
     thread = threading.Thread(target=lambda: found.append(read(root, "file")))
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     root.close()
     os.fstat(fd)  # still open
     go_on.set()

@@ -14,7 +14,13 @@ import trio
 from appliance.model.errors import InvalidRequest, QuotaExceeded, TooLarge
 from appliance.storage import response_reading, response_threads
 from appliance.storage.database import Database
-from appliance.storage.response_rows import Item, NewResponse, PageOf, ResponseStatus
+from appliance.storage.response_rows import (
+    Item,
+    NewResponse,
+    PageOf,
+    ResponseState,
+    ResponseStatus,
+)
 from appliance.storage.response_threads import Limits, Totals
 from appliance.storage.responses import FILE, ResponseStore, page_of
 from appliance.storage.responses_schema import SCHEMA
@@ -56,6 +62,10 @@ def response(
         "inputs": [item(f"{name}-in{number}", "question") for number in range(inputs)],
     }
     return NewResponse(**(values | more))
+
+
+def ended(name: str, *outputs: Item, **more: Any) -> ResponseState:
+    return ResponseState(status=ResponseStatus.COMPLETED, body=body(name, *outputs), **more)
 
 
 def add(store: ResponseStore, new: NewResponse, *, now: datetime = NOON, **more: Any) -> None:
@@ -316,18 +326,11 @@ def queued(name: str = "bg", **more: Any) -> NewResponse:
 
 async def test_a_run_is_queued_goes_on_and_ends(store: ResponseStore) -> None:
     add(store, queued())
-    store.update(
-        "bg", status=ResponseStatus.IN_PROGRESS, body=body("bg", status="in_progress"), now=NOON
-    )
-    out = item("m1", "done")
+    begun = ResponseState(status=ResponseStatus.IN_PROGRESS, body=body("bg", status="in_progress"))
+    store.update("bg", begun, now=NOON)
+    last = (3, b'{"type":"response.completed"}')
 
-    assert store.update(
-        "bg",
-        status=ResponseStatus.COMPLETED,
-        body=body("bg", out),
-        now=NOON,
-        events=[(3, b'{"type":"response.completed"}')],
-    )
+    assert store.update("bg", ended("bg", item("m1", "done"), events=[last]), now=NOON)
 
     found = store.find("bg", now=NOON)
     assert found is not None
@@ -340,7 +343,7 @@ async def test_a_deleted_run_stays_deleted(store: ResponseStore) -> None:
     add(store, queued())
     await store.delete("bg", now=NOON)
 
-    assert not store.update("bg", status=ResponseStatus.COMPLETED, body=body("bg"), now=NOON)
+    assert not store.update("bg", ended("bg"), now=NOON)
     assert not store.add_events("bg", [(0, b"{}")])
     assert store.find("bg", now=NOON) is None
 
@@ -368,7 +371,7 @@ async def test_events_have_a_bound(store: ResponseStore, monkeypatch: pytest.Mon
 async def test_events_go_a_day_after_the_end(store: ResponseStore) -> None:
     add(store, queued())
     store.add_events("bg", [(0, b"a")])
-    store.update("bg", status=ResponseStatus.COMPLETED, body=body("bg"), now=NOON)
+    store.update("bg", ended("bg"), now=NOON)
 
     add(store, response("x"), now=NOON + timedelta(hours=23))
     assert store.events("bg", after=-1, now=NOON) != []
@@ -417,7 +420,7 @@ async def test_a_crash_at_any_moment_leaves_all_of_a_change_or_nothing(tmp_path:
     store.add_events("bg", [(0, b'{"type":"response.created"}')])
     # What a killed process leaves: the files as they are, the -wal among them.
     shutil.copytree(tmp_path / "acme", tmp_path / "crashed")
-    store.update("bg", status=ResponseStatus.COMPLETED, body=body("bg", item("m")), now=NOON)
+    store.update("bg", ended("bg", item("m")), now=NOON)
     shutil.copytree(tmp_path / "acme", tmp_path / "later")
     await store.close()
     root.close()
@@ -475,7 +478,7 @@ async def test_a_large_one_that_is_under_way_is_finished_later(store: ResponseSt
     found = store.find("bg", now=NOON)
     assert found is not None
     assert found.status is ResponseStatus.QUEUED
-    assert store.update("bg", status=ResponseStatus.COMPLETED, body=body("bg"), now=NOON)
+    assert store.update("bg", ended("bg"), now=NOON)
 
 
 async def test_nobody_finds_it_before_it_is_whole_and_others_go_on_meanwhile(

@@ -260,7 +260,7 @@ def test_whoever_keeps_filling_a_directory_does_not_keep_us(
     finally:
         stop.set()
         filler.join()
-    assert monotonic() - began < 5
+    assert monotonic() - began < 30
 
 
 # -- files on their way in ---------------------------------------------------

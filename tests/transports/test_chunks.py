@@ -109,7 +109,7 @@ async def test_every_piece_arrives_once_in_order_and_in_a_frame_of_its_own(
     app: App, port: int, *, by_chunks: bool
 ) -> None:
     app.by_chunks = by_chunks
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with await ask(port) as stream:
             assert await read_pieces(stream) == PIECES
 
@@ -120,7 +120,7 @@ async def test_a_piece_that_is_not_taken_at_once_is_sent_when_the_client_reads(
     app: App, port: int
 ) -> None:
     app.pieces = LARGE
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with await ask(port) as stream:
             await trio.sleep(0.2)  # whatever fits between the two is full by now
             assert await read_pieces(stream) == LARGE
@@ -129,7 +129,7 @@ async def test_a_piece_that_is_not_taken_at_once_is_sent_when_the_client_reads(
 
 
 async def test_a_client_of_http_1_0_reads_the_pieces_without_frames(app: App, port: int) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with await ask(port, version="1.0") as stream:
             answer = b"".join([data async for data in stream])
 
@@ -137,7 +137,7 @@ async def test_a_client_of_http_1_0_reads_the_pieces_without_frames(app: App, po
 
 
 async def test_nothing_is_sent_to_a_client_that_wants_no_body(app: App, port: int) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with await ask(port, method="HEAD") as stream:
             await app.ended.wait()
             assert (await stream.receive_some()).endswith(b"\r\n\r\n")
@@ -147,7 +147,7 @@ async def test_nothing_is_sent_to_a_client_that_wants_no_body(app: App, port: in
 
 async def test_a_client_that_leaves_ends_nobody_else(app: App, port: int) -> None:
     app.pieces = LARGE
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         stream = await ask(port)
         await stream.receive_some(100)
         await stream.aclose()

@@ -12,7 +12,7 @@ import trio
 from appliance.model.cache_use import CacheWish
 from appliance.model.callers import Caller
 from appliance.model.calls import Delta, Dialect, Finished
-from appliance.model.errors import ContextTooLong, InvalidRequest, ProviderFailure
+from appliance.model.errors import ContextTooLong, InvalidRequest
 from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
 from appliance.protocols.chat_request import ChatRequest
@@ -77,8 +77,8 @@ class ModelAnswer:
             try:
                 call = await self._ask(request, context)
             except ContextTooLong as error:
-                if isinstance(error, ProviderFailure) and error.trail is not None:
-                    self._waited += error.trail.waited
+                error.waited += self._waited
+                self._waited = error.waited
                 if run.has_begun:
                     raise
                 # In a thread: it writes all of a long conversation down to measure it.
@@ -160,6 +160,7 @@ class ModelAnswer:
         if self._summary is not None:
             usage = added(self._summary.usage, usage or TokenUsage())
             call.cost_nano = _sum(self._summary.cost_nano, call.cost_nano)
+            call.is_estimated = usage.estimated
         if run.is_streamed:
             rest = run.writer.end(usage) + run.writer.tail()
         else:
@@ -344,7 +345,9 @@ async def _chat(run: ResponseRun) -> ChatRequest:
     )
 
     def translate() -> Mapping[str, bytes]:
-        return write_body(Dialect.OPENAI, read_prompt(Dialect.RESPONSES, body))
+        prompt = read_prompt(Dialect.RESPONSES, body)
+        prompt.require_functions()  # beside its own an agent has no other tools
+        return write_body(Dialect.OPENAI, prompt)
 
     large = len(body["input"]) > 128 * 1024
     members = dict(await trio.to_thread.run_sync(translate) if large else translate())

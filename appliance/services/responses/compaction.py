@@ -111,7 +111,7 @@ class Compaction:
     ) -> str:
         """The model that is asked. Raises :exc:`ModelUnknown` and :exc:`ModelForbidden`."""
         model = request.model if agent is None else model_of(tenant, agent)
-        self._calls.require(tenant, caller, model)
+        self._calls.require(tenant, caller, model, agent=agent)
         return model
 
     async def _counted(
@@ -147,7 +147,13 @@ class Compaction:
         rules = [item for item in items if is_system(item)]
         said = [item for item in items if not is_system(item)]
         summary = await summarised(
-            self._calls, tenant, caller, model, said, wish=request.instructions or ""
+            self._calls,
+            tenant,
+            caller,
+            model,
+            said,
+            wish=request.instructions or "",
+            agent=agent,
         )
         await tenant.meter.durable()
         body = msgspec.json.encode(
@@ -166,7 +172,7 @@ class Compaction:
 class Summary:
     """``item`` stands for what was summarised; the rest is what it took.
 
-    ``call`` is the last call of the model, with the cost, the attempts and the waiting of all.
+    ``call`` is the last call of the model, with what all of them took.
     """
 
     item: Item
@@ -209,9 +215,11 @@ async def summarised(
     items: Sequence[Item],
     *,
     wish: str = "",
+    agent: str | None = None,
 ) -> Summary:
     """Have ``model`` write down what is to be known of ``items``; each call is booked.
 
+    ``agent`` is on whose behalf it does: a token for the agent is for its model then.
     Raises :exc:`InvalidRequest` for what says nothing, or too much, what a model
     call raises, and :exc:`UpstreamFailed` if the model wrote nothing.
     """
@@ -235,7 +243,7 @@ async def summarised(
     for piece in found:
         before = f"What you wrote down so far:\n{summary}\n\n" if summary else ""
         said = f"{before}The conversation:\n{piece}\n\nWrite down what is to be known of it."
-        summary, call = await _ask(calls, tenant, caller, model, task, said, output)
+        summary, call = await _ask(calls, tenant, caller, model, task, said, output, agent)
         calls_made.append(call)
         if call.settlement is not None:
             usage = added(usage, call.settlement.usage)
@@ -247,6 +255,7 @@ def _together(calls: Sequence[OpenCall]) -> OpenCall:
     last = calls[-1]
     costs = [call.cost_nano for call in calls if call.cost_nano is not None]
     last.cost_nano = sum(costs) if len(costs) == len(calls) else None
+    last.is_estimated = any(call.is_estimated for call in calls)
     last.waited = sum(call.waited for call in calls)
     trail = Trail(attempts=sum(call.trail.attempts for call in calls))
     for call in calls:
@@ -265,6 +274,7 @@ async def _ask(
     task: str,
     said: str,
     output_limit: int,
+    agent: str | None,
 ) -> tuple[str, OpenCall]:
     item = input_item({"role": "user", "content": said}, "input[0]")
     body = {
@@ -279,6 +289,7 @@ async def _ask(
         prompt_bytes=prompt_size(body),
         output_limit=output_limit,
         kind="compaction",
+        agent=agent,
         dialect=Dialect.RESPONSES,
     )
     text: list[str] = []

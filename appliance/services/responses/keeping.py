@@ -13,7 +13,7 @@ from appliance.protocols.responses.items import Item
 from appliance.services.responses.contexts import IN_LOOP, since_compaction
 from appliance.services.responses.runs import ResponseRun, ResponsesTenant, stored
 from appliance.storage.response_rows import Item as StoredItem
-from appliance.storage.response_rows import NewResponse, ResponseStatus
+from appliance.storage.response_rows import NewResponse, ResponseState, ResponseStatus
 from appliance.storage.response_threads import Limits
 from appliance.storage.responses import ResponseStore
 
@@ -63,16 +63,15 @@ class Keeper:
     def in_progress(self) -> None:
         writer = self._run.writer
         body = msgspec.json.encode(writer.response())
-        self._store.update(
-            self._run.id, status=ResponseStatus(writer.status), body=body, now=self._clock()
-        )
+        state = ResponseState(status=ResponseStatus(writer.status), body=body)
+        self._store.update(self._run.id, state, now=self._clock())
 
     async def complete(self) -> None:
         """Keep the whole response; afterwards it is on disk. Raises ``DiskFull`` and the like."""
         run = self._run
         asked = run.asked
         if asked.request.background:
-            await self._end()
+            await self._store.end(run.id, self._state(), now=self._clock())
         elif asked.request.store:
             await self._add()
         elif asked.memory is not None:
@@ -91,7 +90,7 @@ class Keeper:
             return
         # Why it ended is what counts; a failure of the disk changes nothing about it.
         with suppress(ApplianceError):
-            self._update()
+            self._store.update(self._run.id, self._state(), now=self._clock())
 
     async def failed(self) -> None:
         """Keep what there is of a response that somebody waited for, as far as that goes."""
@@ -112,26 +111,14 @@ class Keeper:
             return len(msgspec.json.encode(items))
         return len(await trio.to_thread.run_sync(msgspec.json.encode, items))
 
-    async def _end(self) -> None:
+    def _state(self) -> ResponseState:
+        """How the run stands, with the events that nobody has kept."""
         run = self._run
-        await self._store.end(
-            run.id,
+        return ResponseState(
             status=ResponseStatus(run.writer.status),
             body=msgspec.json.encode(run.writer.response()),
             outputs=[stored(item) for item in run.writer.context],
             events=run.take_events(),
-            now=self._clock(),
-        )
-
-    def _update(self) -> None:
-        run = self._run
-        self._store.update(
-            run.id,
-            status=ResponseStatus(run.writer.status),
-            body=msgspec.json.encode(run.writer.response()),
-            outputs=[stored(item) for item in run.writer.context],
-            events=run.take_events(),
-            now=self._clock(),
         )
 
     async def _add(self) -> None:

@@ -104,6 +104,7 @@ class TurnRecord:
     cost_nano: int = 0
     is_priced: bool = True  # every call's cost is known
     tool_calls: int = 0
+    waited: float = 0.0  # seconds for models and tools; not ours to answer for
     handed_over: tuple[str, ...] = ()  # calls that the caller is to answer
     status: RunStatus = RunStatus.FAILED
     error: str = ""

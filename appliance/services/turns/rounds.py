@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
@@ -135,7 +136,21 @@ class Rounds:
         )
 
     async def run(self) -> Finished:
-        """Go on until there is an answer; raises what a model call raises."""
+        """Go on until there is an answer; raises what a model call raises.
+
+        The latest call, or the failure, then says how long models and tools took.
+        """
+        record = self._record
+        try:
+            finished = await self._go_on()
+        except ApplianceError as error:
+            error.waited += record.waited
+            raise
+        if record.call is not None:
+            record.call.waited = record.waited
+        return finished
+
+    async def _go_on(self) -> Finished:
         record = self._record
         number = 0
         while True:
@@ -190,22 +205,27 @@ class Rounds:
         while True:
             try:
                 return await self._once(number, is_last=is_last)
-            except ContextTooLong:
+            except ContextTooLong as failure:
                 if not await self._shorten(shorter):
                     raise
+                self._record.waited += failure.waited
             except ProviderFailure as failure:
                 # What tools have done would be lost, so a provider gets another chance; not
                 # once it has begun to speak.
                 if self._record.text or not patience or not failure.retryable or failure.lasts:
                     raise
                 log.info("a provider is asked again", extra={"reason": failure.code})
-                await trio.sleep(patience.pop(0))
+                self._record.waited += failure.waited
+                with waiting(self._record):
+                    await trio.sleep(patience.pop(0))
 
     async def _once(self, number: int, *, is_last: bool) -> Step:
         work, record = self._work, self._record
         asked = self._request(is_last=is_last)
         async with self._calls.open(work.tenant, work.caller, asked) as call:
             record.call, record.is_open = call, True
+            record.waited += call.waited
+            call.waited = record.waited
             if record.run is None:
                 # From here on the provider works for us, so what was said is kept.
                 self._begin()
@@ -216,7 +236,8 @@ class Rounds:
                 for activity in retold(work.redone):
                     self._sink.tool(activity)
             reader = StepReader(self._sink, record, holds_back=work.callers.must_call)
-            step = await reader.read(call)
+            with waiting(record):
+                step = await reader.read(call)
             if any(c.name in work.callers.names for c in step.calls):
                 await reader.release()
         self._count(call)
@@ -257,6 +278,7 @@ class Rounds:
         record.cost_nano += settled.cost_nano or 0
         record.is_priced &= settled.cost_nano is not None
         call.cost_nano = record.cost_nano if record.is_priced else None
+        call.is_estimated = record.usage.estimated
 
     def _trim_when_full(self) -> None:
         window = context_window(self._work.tenant.config, self._work.model)
@@ -314,7 +336,9 @@ class Rounds:
         if step.was_cut:
             results = [ToolResult(text=_CUT_OFF, is_error=True) for _ in calls]
         else:
-            results = await self._runner.run(calls)
+            # Of several at once the time counts once.
+            with waiting(self._record):
+                results = await self._runner.run(calls)
             self._note_taint()
         self._record.tool_calls += len(calls)
         metas: list[dict[str, object] | None] = [
@@ -376,6 +400,16 @@ class Rounds:
         )
 
 
+@contextmanager
+def waiting(record: TurnRecord) -> Iterator[None]:
+    """What happens meanwhile is up to others: models, tools, people who are asked."""
+    began = trio.current_time()
+    try:
+        yield
+    finally:
+        record.waited += trio.current_time() - began
+
+
 def added(one: TokenUsage | None, other: TokenUsage) -> TokenUsage:
     if one is None:
         return other
@@ -386,5 +420,8 @@ def added(one: TokenUsage | None, other: TokenUsage) -> TokenUsage:
         cache_read=one.cache_read + other.cache_read,
         cache_write=one.cache_write + other.cache_write,
         reasoning=one.reasoning + other.reasoning,
+        input_audio=one.input_audio + other.input_audio,
+        output_audio=one.output_audio + other.output_audio,
+        web_searches=one.web_searches + other.web_searches,
         estimated=one.estimated or other.estimated,
     )

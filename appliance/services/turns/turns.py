@@ -38,7 +38,7 @@ from appliance.services.turns.requests import (
     agent_of,
     model_of,
 )
-from appliance.services.turns.rounds import TAINT, Assignment, Rounds, added
+from appliance.services.turns.rounds import TAINT, Assignment, Rounds, added, waiting
 from appliance.storage.paused_calls import Resumption
 from appliance.storage.session_context import conversation, with_answered_calls
 from appliance.storage.session_rows import Run, RunStatus
@@ -158,7 +158,8 @@ class Turns:
         callers = CallerTools.read(turn.chat.body)
         offer = Offer()
         if _takes_tools(tenant, model):
-            offer = (await self._toolbox.offer(tenant, occasion)).without_names(callers.names)
+            with waiting(record):  # for tools of servers that have to be started
+                offer = (await self._toolbox.offer(tenant, occasion)).without_names(callers.names)
         system = await self._prompts.system(
             tenant,
             turn.key,

@@ -13,10 +13,10 @@ from appliance.transports.anthropic_api.entrance import enter
 from appliance.transports.anthropic_api.messages import call_of
 from appliance.transports.bodies import off_the_loop
 from appliance.transports.raw.agents import agent_of
+from appliance.transports.raw.call_headers import ESTIMATED
 from appliance.transports.raw.exchange import Exchange
 
 PATH = "/v1/messages/count_tokens"
-_ESTIMATED = ((b"x-openclaw-estimated", b"true"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,6 @@ class CountHandler:
         tokens = request.estimated_tokens if counted.tokens is None else counted.tokens
         await exchange.answer.whole(
             msgspec.json.encode({"input_tokens": tokens}),
-            headers=_ESTIMATED if is_estimated else (),
+            headers=(ESTIMATED,) if is_estimated else (),
             waited=counted.waited,
         )

@@ -82,6 +82,9 @@ def _counted(sums: UsageSums) -> dict[str, Any]:
         "unpriced_requests": sums.unpriced_requests,
         "estimated_requests": sums.estimated_requests,
         "sandbox_cpu_ms": sums.sandbox_cpu_ms,
+        "input_audio_tokens": usage.input_audio,
+        "output_audio_tokens": usage.output_audio,
+        "web_searches": usage.web_searches,
     }
 
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+from appliance.config.schema import GatewayConfig
 from appliance.model.agent_names import agent_of, names_of
 from appliance.model.callers import Caller
 from appliance.model.errors import InvalidRequest, ModelForbidden, ModelUnknown
@@ -20,7 +21,7 @@ from appliance.model.tokens import Scope
 from appliance.protocols.chat_request import LONGEST_MODEL
 from appliance.protocols.messages_request import read_version
 from appliance.services.embeddings import embedding_entries
-from appliance.services.routing import CatalogueEntry, Route
+from appliance.services.routing import CatalogueEntry, Route, Target
 from appliance.tenants.runtime import TenantRuntime
 from appliance.transports.anthropic_api.entrance import VERSION_HEADER
 from appliance.transports.raw.exchange import Exchange, RawRoute
@@ -70,8 +71,15 @@ class Offered:
             # One that is not for this caller is as one there is not.
             with suppress(ModelUnknown, ModelForbidden):
                 target = self.names.require(runtime, caller, name).targets[0]
-                return CatalogueEntry(name, target.provider)
+                if not _lists_all(runtime.config, target):
+                    return CatalogueEntry(name, target.provider)
         raise ModelUnknown(f"there is no model {name[:200]!r}; GET {PATH} lists those there are")
+
+
+def _lists_all(config: GatewayConfig, target: Target) -> bool:
+    """Whether the provider has no models but those it lists: one that runs beside us."""
+    section = config.providers.get(target.provider)
+    return section is not None and section.dialect == "embedded"
 
 
 def _let_in(exchange: Exchange) -> Caller:

@@ -24,12 +24,11 @@ from appliance.transports.bodies import ClientGone, off_the_loop
 from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.problems import find_expected
 from appliance.transports.raw.agents import AGENT_HEADER, SESSION_HEADER, agent_of
-from appliance.transports.raw.call_headers import advised, settled_headers
+from appliance.transports.raw.call_headers import ESTIMATED, advised, settled_headers
 from appliance.transports.raw.exchange import Exchange
 from appliance.transports.raw.failures import Failure
 
 PATH = "/v1/responses"
-ESTIMATED = ((b"x-openclaw-estimated", b"true"),)
 _FORM = b"application/x-www-form-urlencoded"
 _LONGEST_QUERY = 4096  # bytes
 _MOST_PARAMETERS = 50
@@ -115,7 +114,7 @@ class InputTokensHandler:
         told = {"object": "response.input_tokens", "input_tokens": counted.tokens}
         await exchange.answer.whole(
             msgspec.json.encode(told),
-            headers=ESTIMATED if counted.is_estimated else (),
+            headers=(ESTIMATED,) if counted.is_estimated else (),
             waited=counted.waited,
         )
 

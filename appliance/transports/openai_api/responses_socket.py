@@ -157,6 +157,7 @@ class ResponsesSocket:
         upgrade = self._door.admit_upgrade(scope, path=PATH)
         if upgrade.caller is None:
             raise TokenRejected
+        # Browsers send `Cache-Control: no-cache` with every upgrade; it says nothing here.
         caller = with_wishes(upgrade.caller, scope["headers"])
         caller.require(Scope.CHAT)
         tenant = caller.require_tenant()

@@ -18,6 +18,8 @@ from appliance.services.routing import Target
 from appliance.transports.problems import find_expected
 from appliance.transports.raw.failures import Failure, Header
 
+# Tokens that nobody has counted, be they of a prompt or of an answer's usage.
+ESTIMATED: Header = (b"x-openclaw-estimated", b"true")
 _LONGEST_WAIT = 120.0  # seconds; for more the official clients would rather not ask again
 _MAY_WAIT = frozenset({429, 503})
 
@@ -39,10 +41,12 @@ def call_headers(call: OpenCall) -> Sequence[Header]:
 
 def settled_headers(call: OpenCall) -> Sequence[Header]:
     """What is known when all is in the books; a stream's head has left by then."""
-    cost = call.cost_nano
-    if cost is None:
-        return call_headers(call)
-    return [*call_headers(call), (b"x-openclaw-cost", format_amount(cost).encode())]
+    headers = [*call_headers(call)]
+    if call.cost_nano is not None:
+        headers.append((b"x-openclaw-cost", format_amount(call.cost_nano).encode()))
+    if call.is_estimated:
+        headers.append(ESTIMATED)
+    return headers
 
 
 def advised(failure: Failure, error: BaseException) -> Failure:
@@ -64,8 +68,7 @@ def advised(failure: Failure, error: BaseException) -> Failure:
         headers[b"x-openclaw-attempts"] = b"%d" % trail.attempts
         name, value = _failover(trail)
         headers[name] = value
-    waited = 0.0 if trail is None else trail.waited
-    return replace(failure, headers=tuple(headers.items()), waited=waited)
+    return replace(failure, headers=tuple(headers.items()), waited=expected.waited)
 
 
 def _is_worth_it(error: ApplianceError) -> bool | None:

@@ -22,7 +22,7 @@ from appliance.transports.raw.answers import Answer
 from appliance.transports.raw.call_headers import advised
 from appliance.transports.raw.failures import FailureForm, Header
 from appliance.transports.raw.limits import limit_headers
-from appliance.transports.raw.wishes import with_wishes
+from appliance.transports.raw.wishes import with_cache_control, with_wishes
 
 T = TypeVar("T")
 
@@ -105,7 +105,9 @@ class Exchange:
         caller = self.caller = self.door.admit(self.scope, self.presented)
         caller.require(next((scope for scope in scopes if caller.may(scope)), scopes[0]))
         caller.require_tenant()
-        caller = self.caller = with_wishes(caller, self.scope["headers"])
+        # What is said to us in particular counts more.
+        headers = self.scope["headers"]
+        caller = self.caller = with_wishes(with_cache_control(caller, headers), headers)
         return caller
 
     async def read(self, *, limit: int | None = None) -> bytes:

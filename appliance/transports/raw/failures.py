@@ -10,7 +10,7 @@ Header = tuple[bytes, bytes]
 class Failure:
     """``stream`` says it where the answer had begun as a stream: whole events, to its end.
 
-    ``waited`` are the seconds of it that were a provider's.
+    ``waited`` are the seconds of it that were providers' and tools'.
     """
 
     status: int

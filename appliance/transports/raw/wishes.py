@@ -1,4 +1,4 @@
-"""What a caller asks of us beside the request itself, in headers of ours."""
+"""What a caller asks of us beside the request itself, in headers."""
 
 import re
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from appliance.transports.raw.failures import Header
 
 TAGS = b"x-openclaw-tags"
 CACHE = b"x-openclaw-cache"
+CACHE_CONTROL = b"cache-control"
 
 MOST_TAGS = 8
 _PART = r"[a-z0-9_.:-]{1,64}"
@@ -28,6 +29,24 @@ def with_wishes(caller: Caller, headers: Iterable[Header]) -> Caller:
             caller = replace(caller, tags=_tags(value))
         elif name == CACHE:
             caller = replace(caller, cache=_cache(value))
+    return caller
+
+
+def with_cache_control(caller: Caller, headers: Iterable[Header]) -> Caller:
+    """``caller`` with the use of kept answers that ``Cache-Control`` asks for.
+
+    Everybody's header says much that is not for us, so what cannot be understood is
+    passed over. As in HTTP (RFC 9111 §5.2.1), ``no-store`` is for whoever wants no copy
+    to be there; here it also means that none is used.
+    """
+    values = [value for name, value in headers if name == CACHE_CONTROL]
+    if not values:
+        return caller
+    directives = {part.strip().lower() for part in b",".join(values).split(b",")}
+    if b"no-store" in directives:
+        return replace(caller, cache=CacheWish.BYPASS)
+    if b"no-cache" in directives:
+        return replace(caller, cache=CacheWish.NO_CACHE)
     return caller
 
 

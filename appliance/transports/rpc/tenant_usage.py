@@ -161,6 +161,7 @@ def _snapshot(
         total_cost=format_amount(cost),
         currency=table.currency,
         total_requests=sum(line.requests for line in lines),
+        estimated_requests=sum(line.estimated_requests for line in lines),
         tool_calls=sum(line.tool_calls for line in lines),
         sandbox_cpu_seconds=sum(line.sandbox_cpu_ms for line in lines) / 1000,
         updated_at=to_ns(now) // _MS,

@@ -178,6 +178,9 @@ class UsageSnapshot(Result, frozen=True, kw_only=True):
     total_cost: Annotated[str, Meta(description="Exactly, in the currency.")]
     currency: str
     total_requests: int
+    estimated_requests: Annotated[
+        int, Meta(description="Of which the provider did not say what they used.")
+    ]
     tool_calls: int
     sandbox_cpu_seconds: float
     updated_at: Annotated[int, Meta(description="ms since 1970")]

@@ -61,6 +61,9 @@ class CostTotals(Result, frozen=True, kw_only=True):
     cache_read_cost: float
     cache_write_cost: float
     missing_cost_entries: Annotated[int, Meta(description="Requests without a known price.")]
+    estimated_entries: Annotated[
+        int, Meta(description="Requests of which the provider did not say what they used.")
+    ]
 
 
 class CostDay(CostTotals, frozen=True, kw_only=True):
@@ -148,6 +151,7 @@ def _sums(lines: Sequence[UsageLine], currency: str) -> dict[str, Any]:
         "cache_read_cost": 0,
         "cache_write_cost": 0,
         "missing_cost_entries": sum(line.unpriced_requests for line in lines),
+        "estimated_entries": sum(line.estimated_requests for line in lines),
     }
 
 

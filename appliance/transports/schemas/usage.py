@@ -95,6 +95,9 @@ class UsageTotals(View, frozen=True):
         int, Meta(description="Calls of which the provider did not say what they used.")
     ]
     sandbox_cpu_ms: int
+    input_audio_tokens: Annotated[int, Meta(description="Of input_tokens.")]
+    output_audio_tokens: Annotated[int, Meta(description="Of output_tokens.")]
+    web_searches: Annotated[int, Meta(description="That providers made.")]
 
 
 class UsageRow(UsageTotals, frozen=True):

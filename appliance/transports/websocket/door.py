@@ -126,9 +126,12 @@ class WebSocketDoor:
         except ApplianceError as error:
             self._parts.counts.handshake("refused")
             presented = read_headers(scope["headers"])
-            await refuse(send, self._throttled(error, scope, presented), presented.request_id)
+            told = self._throttled(error, scope, presented)
+            await refuse(send, told, request_id=presented.request_id)
             return
-        await send({"type": "websocket.accept", "subprotocol": upgrade.subprotocol})
+        headers = [(b"x-request-id", upgrade.presented.request_id.encode())]
+        accept = {"subprotocol": upgrade.subprotocol, "headers": headers}
+        await send({"type": "websocket.accept", **accept})
         self._open += 1
         try:
             async with open_socket(scope, receive, send) as socket:

@@ -111,14 +111,15 @@ def _bearer(offered: Iterable[str]) -> tuple[str | None, str | None]:
     return None, None
 
 
-async def refuse(send: Any, error: ApplianceError, presented_id: str = "") -> None:
+async def refuse(send: Any, error: ApplianceError, *, request_id: str) -> None:
     """Answer the upgrade with a problem instead of a WebSocket."""
-    problem = problem_of(error, request_id=presented_id)
+    problem = problem_of(error, request_id=request_id)
     body = problem.encode()
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
+        (b"x-request-id", request_id.encode()),
         *((name.encode(), value.encode()) for name, value in problem.headers.items()),
     ]
     status: HTTPStatus = status_of(error)

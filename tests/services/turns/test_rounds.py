@@ -345,6 +345,68 @@ async def test_text_of_strangers_is_marked_and_makes_the_turn_wary(bench: Acting
     assert asked_for == [("write", True), ("write", True)], "the session still holds it"
 
 
+@dataclass
+class SlowReply(DeltaReply):
+    """Takes ten seconds to say what it has to say."""
+
+    async def deltas(self) -> Any:
+        await trio.sleep(10)
+        async for deltas in super().deltas():
+            yield deltas
+
+
+def sleeping(seconds: float, *, name: str = "look") -> Tool[Note]:
+    async def call(call: ToolCall, params: Note) -> ToolResult:
+        await trio.sleep(seconds)
+        return ToolResult(text="slept")
+
+    return Tool(
+        name=name, group="test", label=name, description="sleeps", params=Note, call=call,
+    )  # fmt: skip
+
+
+async def test_what_others_took_is_known_and_tools_that_run_at_once_count_once(
+    bench: Acting, autojump_clock: MockClock
+) -> None:
+    bench.equip(sleeping(30), sleeping(40, name="listen"))
+    both = calls(("look", "{}"), ("listen", "{}"))
+    bench.script(both, calls(("look", "{}")), SlowReply())
+
+    sink = await bench.take(said("go"))
+
+    assert sink.waited == [0, 80]
+    assert trio.current_time() == 80
+
+
+async def test_what_others_took_until_a_failure_is_known(
+    bench: Acting, autojump_clock: MockClock
+) -> None:
+    bench.equip(sleeping(30))
+    bench.script(calls(("look", "{}")), UpstreamUnavailable("down"), UpstreamFailed("broken"))
+
+    with pytest.raises(UpstreamFailed) as failed:
+        await bench.take(said("go"))
+
+    assert failed.value.waited == trio.current_time() > 30
+
+
+async def test_waiting_for_approval_is_waiting_for_others(
+    bench: Acting, autojump_clock: MockClock
+) -> None:
+    class Gate:
+        async def require(self, call: ToolCall, effect: Effect, arguments: Any) -> None:
+            await trio.sleep(600)
+
+    bench.configure("  tools: {untrusted: {needs_approval: [write]}}\n")
+    bench.equip(bench.hand.tool("look", effect=Effect.WRITE), gate=Gate())
+    bench.hand.answers = {"look": ToolResult(text="evil", untrusted=Source.WEB)}
+    bench.script(calls(("look", note("1"))), calls(("look", note("2"))), FakeReply(["ok"]))
+
+    sink = await bench.take(said("go"))
+
+    assert sink.waited[-1] == 600
+
+
 async def test_a_provider_is_asked_again_once_tools_have_run(
     bench: Acting, autojump_clock: MockClock
 ) -> None:

@@ -53,12 +53,14 @@ class FakeSink:
     finished: Finished | None = None
     tools: list[ToolActivity] = field(default_factory=list)
     calls: list[ToolCallDelta] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)  # for others, at the begin and the end
 
     def tool(self, activity: ToolActivity) -> None:
         self.tools.append(activity)
 
     async def begin(self, call: OpenCall) -> None:
         assert call.settlement is None
+        self.waited.append(call.waited)
         await self._note("begin")
 
     async def deltas(self, deltas: Sequence[Delta]) -> None:
@@ -70,6 +72,7 @@ class FakeSink:
     async def finish(self, call: OpenCall, finished: Finished) -> None:
         assert call.settlement is not None
         self.finished = finished
+        self.waited.append(call.waited)
         await self._note("finish")
 
     async def _note(self, what: str) -> None:

@@ -323,6 +323,23 @@ async def test_the_models_for_embeddings_are_listed_too() -> None:
     assert answer.body["data"][3]["owned_by"] == "stub"
 
 
+@pytest.mark.parametrize("anthropic", [False, True])
+@pytest.mark.parametrize("slash", ["/", "%2F", "%2f"])
+async def test_a_name_that_the_built_in_model_has_not_is_not_found(
+    slash: str, *, anthropic: bool
+) -> None:
+    config = structs.replace(EMBEDDING, providers={"stub": EMBEDDING.providers["local"]})
+
+    unknown = await ask(f"/v1/models/stub{slash}nobody", anthropic=anthropic, config=config)
+    listed = await ask(f"/v1/models/stub{slash}mock", anthropic=anthropic, config=config)
+    vectors = await ask(
+        f"/v1/models/stub{slash}all-minilm-l6-v2", anthropic=anthropic, config=config
+    )
+
+    assert (unknown.status, listed.status, vectors.status) == (404, 200, 200)
+    assert unknown.body["error"]["code"] == "model_not_found"
+
+
 async def test_none_is_listed_twice() -> None:
     models = structs.replace(EMBEDDING.models, embedding="stub/mock")
 

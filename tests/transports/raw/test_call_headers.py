@@ -61,6 +61,13 @@ def test_the_cost_is_told_where_it_is_known(cost: int | None, written: bytes | N
     assert dict(settled_headers(call(cost_nano=cost))).get(b"x-openclaw-cost") == written
 
 
+@pytest.mark.parametrize("is_estimated", [False, True])
+def test_usage_that_is_an_estimate_is_said_to_be_one(*, is_estimated: bool) -> None:
+    headers = dict(settled_headers(call(is_estimated=is_estimated)))
+
+    assert headers.get(b"x-openclaw-estimated") == (b"true" if is_estimated else None)
+
+
 @pytest.mark.parametrize(
     ("error", "again", "wait", "wait_ms"),
     [
@@ -106,7 +113,7 @@ def test_what_nobody_foresaw_is_left_as_it_is() -> None:
 
 def test_how_long_providers_took_to_fail_is_known() -> None:
     error = UpstreamFailed("no")
-    error.trail = Trail(1, waited=2.5)
+    error.waited = 2.5
 
     assert advised(failure_of(error, "req_1"), error).waited == 2.5
     assert advised(failure_of(UpstreamFailed("no"), "req_1"), UpstreamFailed("no")).waited == 0

@@ -1,11 +1,11 @@
-"""What a caller asks in headers of ours."""
+"""What a caller asks in headers."""
 
 import pytest
 
 from appliance.model.cache_use import CacheWish
 from appliance.model.callers import ActorKind, Caller
 from appliance.model.errors import InvalidRequest
-from appliance.transports.raw.wishes import with_wishes
+from appliance.transports.raw.wishes import with_cache_control, with_wishes
 
 CALLER = Caller(ActorKind.TENANT, "tok_1", "acme")
 
@@ -48,3 +48,28 @@ def test_kept_answers_may_be_declined(wish: CacheWish) -> None:
 def test_any_other_word_about_kept_answers_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="no-cache, no-store, bypass"):
         with_wishes(CALLER, [(b"x-openclaw-cache", b"off")])
+
+
+@pytest.mark.parametrize(
+    ("values", "wish"),
+    [
+        ([b"no-cache"], CacheWish.NO_CACHE),
+        ([b"no-store"], CacheWish.BYPASS),
+        ([b" No-Cache , max-age=0"], CacheWish.NO_CACHE),
+        ([b"no-cache", b"private,NO-STORE"], CacheWish.BYPASS),
+        ([b"max-age=60"], CacheWish.USUAL),
+        ([b""], CacheWish.USUAL),
+        ([b",,;=\xff"], CacheWish.USUAL),
+        ([b"no-cached"], CacheWish.USUAL),
+        ([b"no-store=1"], CacheWish.USUAL),
+        ([b"x" * 60_000], CacheWish.USUAL),
+        ([], CacheWish.USUAL),
+    ],
+    ids=lambda given: repr(given)[:30],
+)
+def test_cache_control_is_heeded_as_far_as_it_can_be_read(
+    values: list[bytes], wish: CacheWish
+) -> None:
+    headers = [(b"cache-control", value) for value in values]
+
+    assert with_cache_control(CALLER, headers).cache is wish

@@ -75,11 +75,11 @@ def test_of_a_million_unknown_members_a_few_are_named() -> None:
     raw: dict[str, object] = {f"limit{number}": 1 for number in range(200_000)}
     raw["limit"] = 0
 
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidRequest) as caught:
         read_params(Sample, raw, method="m")
 
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert {"limit", "name"} <= {each.field for each in caught.value.fields}
     assert len(caught.value.fields) < 30
     assert len(json.dumps(caught.value.detail)) < 3_000

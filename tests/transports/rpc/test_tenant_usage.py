@@ -23,7 +23,13 @@ def bench(tenancy: Tenancy) -> OperatorBench:
     return OperatorBench(tenancy, tenant_usage.METHODS)
 
 
-async def use(bench: OperatorBench, tenant: str = "acme", *, tokens: int = 1_000_000) -> None:
+async def use(
+    bench: OperatorBench,
+    tenant: str = "acme",
+    *,
+    tokens: int = 1_000_000,
+    estimated: bool = False,
+) -> None:
     """One call of so many input tokens, a dollar a million."""
     with bench.tenancy.state.tenant_root(tenant) as root:
         ledger = await LedgerStore.open(root)
@@ -31,7 +37,7 @@ async def use(bench: OperatorBench, tenant: str = "acme", *, tokens: int = 1_000
             ledger, limits=Quotas(), clock=bench.tenancy.clock, currency="USD", assumed_output=1
         )
         held = meter.reserve(spend())
-        meter.settle(held, outcome(TokenUsage(input=tokens, output=0)))
+        meter.settle(held, outcome(TokenUsage(input=tokens, estimated=estimated)))
         await ledger.close()
 
 
@@ -51,6 +57,16 @@ async def test_what_was_used_this_month(bench: OperatorBench) -> None:
     assert used["quotaResetAt"] == int(datetime(2026, 12, 1, tzinfo=UTC).timestamp() * 1000)
     assert used["diskUsageBytes"] > 0
     assert "totalSessions" not in used  # nobody's own connection
+
+
+async def test_requests_that_nobody_has_counted_are_told_apart(bench: OperatorBench) -> None:
+    caller = await bench.caller("acme")
+    await use(bench)
+    await use(bench, estimated=True)
+
+    used = await bench.call("tenants.usage", {"tenantId": "acme"}, caller=caller)
+
+    assert (used["totalRequests"], used["estimatedRequests"]) == (2, 1)
 
 
 async def test_a_tenant_is_told_how_many_sessions_it_has(bench: OperatorBench) -> None:

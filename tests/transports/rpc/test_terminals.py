@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import trio
+from trio.testing import wait_all_tasks_blocked
 
 from appliance.model.callers import ActorKind, Caller
 from appliance.model.errors import Forbidden, InvalidRequest, NotFound
@@ -99,7 +99,7 @@ async def test_attaching_acknowledging_detaching(bench: TerminalBench, call: Cal
     client = bench.connect()
     name = (await call(client, "spawn"))["terminalId"]
     await call(client, "write", terminalId=name, data="hello")
-    await trio.sleep(0.05)
+    await wait_all_tasks_blocked(0.01)
 
     other = bench.connect("other")
     assert await call(other, "attach", terminalId=name, offset=2, mode="read") == {

@@ -68,7 +68,7 @@ async def test_tokens_and_money_are_summed_by_day(bench: Bench) -> None:
     morning = datetime(2026, 11, 21, 9, tzinfo=UTC)
     bench.services.usage = FakeReports(
         line(morning),
-        line(morning.replace(hour=10), unpriced_requests=1, cost=0),
+        line(morning.replace(hour=10), unpriced_requests=1, estimated_requests=2, cost=0),
         line(morning.replace(day=20), currency="EUR"),
     )
 
@@ -80,6 +80,7 @@ async def test_tokens_and_money_are_summed_by_day(bench: Bench) -> None:
     ]
     assert told["totals"]["output"] == 15
     assert told["totals"]["missingCostEntries"] == 1
+    assert [day["estimatedEntries"] for day in told["daily"]] == [0, 2]
     assert bench.services.usage.asked["start"] == datetime(2026, 11, 20, tzinfo=UTC)
     assert bench.services.usage.asked["end"] == datetime(2026, 11, 22, tzinfo=UTC)
 

@@ -136,6 +136,23 @@ async def test_a_tenant_has_only_so_many(autojump_clock: MockClock, nursery: tri
         await bench.connected(nursery, "other")
 
 
+async def test_the_answer_to_an_upgrade_names_the_request(
+    bench: DoorBench, autojump_clock: MockClock
+) -> None:
+    named = {"x-request-id": "req_mine"}
+    silent = FakeSocket()
+    silent.leave()
+
+    accepted = (await bench.visit(silent, headers=named))[0]
+    refused = (await bench.visit(FakeSocket(), headers=named, path="/nowhere"))[0]
+    unnamed = (await bench.visit(FakeSocket(), path="/nowhere"))[0]
+
+    assert (accepted["type"], refused["status"]) == ("websocket.accept", 404)
+    assert dict(accepted["headers"])[b"x-request-id"] == b"req_mine"
+    assert dict(refused["headers"])[b"x-request-id"] == b"req_mine"
+    assert dict(unnamed["headers"])[b"x-request-id"].startswith(b"req_")
+
+
 async def test_wherever_a_connection_is_cancelled_nobody_is_left(
     autojump_clock: MockClock,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.model.callers import ActorKind, Caller
@@ -137,12 +138,14 @@ async def test_a_refusal_is_a_plain_problem(error: ApplianceError, status: int) 
     async def send(message: dict[str, Any]) -> None:
         told.append(message)
 
-    await refuse(send, error)
+    await refuse(send, error, request_id="req_7")
 
     start, body = told
     headers = dict(start["headers"])
     assert start["status"] == status
     assert headers[b"content-length"] == str(len(body["body"])).encode()
     assert headers[b"connection"] == b"close"
+    assert headers[b"x-request-id"] == b"req_7"
+    assert msgspec.json.decode(body["body"])["request_id"] == "req_7"
     assert (b"retry-after" in headers) is (error.retry_after is not None)
     assert body["more_body"] is False
