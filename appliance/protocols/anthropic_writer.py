@@ -92,7 +92,7 @@ class MessagesWriter:
             return self._blocks.said("text", text)
         if deltas and isinstance(deltas[-1], Finished):
             self._blocks.is_cut_off = deltas[-1].reason is FinishReason.LENGTH
-        return b"".join(map(self._blocks.event, self._order.order(deltas)))
+        return self._blocks.events(self._order.order(deltas))
 
     def end(self, usage: TokenUsage | None) -> bytes:
         blocks = self._blocks
@@ -169,8 +169,19 @@ class _Blocks:
         self._head = b""  # what stands before the value in each of its deltas
         self._call = -1  # the number of the latest
 
-    def event(self, delta: Delta) -> bytes:
+    def events(self, deltas: Sequence[Delta]) -> bytes:
         """Raise :exc:`UpstreamFailed` for a call whose arguments are no JSON object."""
+        events: list[bytes] = []
+        for delta in deltas:
+            if type(delta) is TextDelta and self._kind == "text" and delta.text:
+                # The hot path, where many came at once.
+                self.size += utf8_size(delta.text)
+                events += (self._head, msgspec.json.encode(delta.text), _AFTER_DELTA)
+            else:
+                events.append(self._event(delta))
+        return b"".join(events)
+
+    def _event(self, delta: Delta) -> bytes:
         self.size += text_bytes(delta)
         match delta:
             case TextDelta(text):

@@ -38,7 +38,7 @@ class BlockOrder:
 
     def order(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
         """What may leave now. Raise :exc:`UpstreamFailed` for what nobody can put in order."""
-        if self._call is None and not any(isinstance(each, ToolCallDelta) for each in deltas):
+        if self._call is None and ToolCallDelta not in map(type, deltas):
             return deltas
         ordered: list[Delta] = []
         coming = deque(deltas)
