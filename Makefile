@@ -17,7 +17,8 @@ PYTHON ?=
 ARGS ?=
 
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip -qq --disable-pip-version-check --no-input
+# An index may answer slowly, or not each time.
+PIP := $(PY) -m pip -qq --disable-pip-version-check --no-input --timeout 60 --retries 8
 # Bytecode is left to the first import: most modules of most packages are never used.
 INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 

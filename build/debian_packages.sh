@@ -27,6 +27,8 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 # We want the programs, not their services running.
 export RUNLEVEL=1
-install="$sudo apt-get install --quiet --quiet --yes --no-install-recommends $missing"
-# shellcheck disable=SC2086  # the list is words on purpose
-$install >/dev/null 2>&1 || { $sudo apt-get update --quiet --quiet && $install >/dev/null; }
+# A mirror may stumble, and somebody else may be installing at this moment.
+patient="--option Acquire::Retries=5 --option DPkg::Lock::Timeout=120"
+install="$sudo apt-get install $patient --quiet --quiet --yes --no-install-recommends $missing"
+# shellcheck disable=SC2086  # the lists are words on purpose
+$install >/dev/null 2>&1 || { $sudo apt-get update $patient --quiet --quiet && $install >/dev/null; }

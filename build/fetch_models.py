@@ -318,7 +318,11 @@ def numpy_from(work: Path) -> Iterator[Any]:
 
 
 def pip(what: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+    command = [
+        *(sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"),
+        *("--timeout", "60", "--retries", "8"),  # an index may answer slowly, or not each time
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip())[-1500:]

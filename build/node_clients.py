@@ -33,6 +33,7 @@ NPM = (
     "--omit=peer",
     "--no-audit",
     "--no-fund",
+    "--fetch-retries=5",
     "--loglevel=error",
 )
 

@@ -53,6 +53,7 @@ def _fill(target: Path, lock: Path) -> None:
     venv.create(target, with_pip=False)
     command = [
         *(sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "--no-input"),
+        *("--timeout", "60", "--retries", "8"),  # an index may answer slowly, or not each time
         *("--python", str(target / "bin" / "python")),
         *("install", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", str(lock)),
     ]

@@ -20,7 +20,8 @@ export CONTAINERS_STORAGE_CONF="$configuration"
 
 if ! podman image exists "$image"; then
     [ -s "$directory/base.tar" ] ||
-        mmdebstrap --quiet --variant=minbase "${suite:-bookworm}" "$directory/new.tar"
+        mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Retries "5"' \
+            "${suite:-bookworm}" "$directory/new.tar"
     [ -s "$directory/base.tar" ] || mv "$directory/new.tar" "$directory/base.tar"
     podman --events-backend=none import "$directory/base.tar" "$image" >/dev/null 2>&1
 fi

@@ -31,7 +31,10 @@ FILES = {
     "@xterm/addon-unicode11": ("lib/addon-unicode11.mjs",),
 }
 
-NPM = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+NPM = (
+    *("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"),
+    *("--fetch-retries=5", "--loglevel=error"),
+)
 # Worth a compressed copy beside it, which is then served to whoever takes it.
 COMPRESSED_FROM = 16 * 1024  # bytes
 # A browser's developer tools would ask us for a map that we do not serve.

@@ -38,6 +38,10 @@ class PageFailed(AssertionError):
     """What was waited for never showed; the text says what the page said meanwhile."""
 
 
+class PageLeft(PageFailed):
+    """The browser did not answer: often because the page has just given way to another."""
+
+
 class Page:
     """One tab. Everything raises :exc:`PageFailed` when the page does not follow."""
 
@@ -81,7 +85,7 @@ class Page:
         with trio.fail_after(_PATIENCE):
             answer = await receive.receive()
         if "error" in answer:
-            raise PageFailed(f"{method}: {answer['error']['message']}")
+            raise PageLeft(f"{method}: {answer['error']['message']}")
         result = answer["result"]
         assert isinstance(result, dict)
         return result
@@ -105,8 +109,9 @@ class Page:
         with trio.move_on_after(patience):
             while True:
                 attempt = f"(() => {{ try {{ return {expression} }} catch {{}} }})()"
-                if value := await self.evaluate(attempt):
-                    return value
+                with suppress(PageLeft):
+                    if value := await self.evaluate(attempt):
+                        return value
                 await trio.sleep(0.1)
         picture = await self.screenshot(what)
         text = await self.evaluate("document.body.innerText.slice(0, 2000)")
@@ -184,12 +189,19 @@ async def _debugging_port(profile: Path) -> int:
     with trio.fail_after(_PATIENCE):
         while True:
             with suppress(FileNotFoundError):
-                if text := await written.read_text():
-                    return int(text.split("\n")[0])
+                port, complete, _ = (await written.read_text()).partition("\n")
+                if complete:
+                    return int(port)
             await trio.sleep(0.05)
 
 
 async def _first_tab(port: int) -> str:
-    async with httpx.AsyncClient() as client:
-        targets = (await client.get(f"http://127.0.0.1:{port}/json/list")).json()
-    return str(next(each["webSocketDebuggerUrl"] for each in targets if each["type"] == "page"))
+    # The browser listens before it has opened its first tab.
+    with trio.fail_after(_PATIENCE):
+        async with httpx.AsyncClient(timeout=_PATIENCE, trust_env=False) as client:
+            while True:
+                targets = (await client.get(f"http://127.0.0.1:{port}/json/list")).json()
+                for each in targets:
+                    if each["type"] == "page":
+                        return str(each["webSocketDebuggerUrl"])
+                await trio.sleep(0.05)

@@ -6,12 +6,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from appliance.sandboxes.cgroup_files import owner_mark
 from tests.watchdog import pytest_configure as pytest_configure  # the hook of that name
 
 _GROUPS = Path("/sys/fs/cgroup")
 _DEPTH = 3  # of a gateway's state directory below the session's temporary one
+
+# How long an example takes says more about the machine than about the code. Otherwise as
+# Hypothesis has it: another profile where it finds itself in CI.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -180,7 +180,7 @@ async def test_lookups_that_hang_take_no_thread_of_anybody_else(
     answered = threading.Event()
 
     def hang(*_: object, **__: object) -> list[object]:
-        answered.wait(10)
+        answered.wait(60)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("1.1.1.1", 443))]
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)

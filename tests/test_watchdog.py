@@ -31,10 +31,10 @@ def test_that_hangs():
 QUICK = """
 import time
 
-def test_one():
-    time.sleep(0.6)
+import pytest
 
-def test_other():
+@pytest.mark.parametrize("number", range(6))
+def test_one(number):
     time.sleep(0.6)
 """
 
@@ -57,11 +57,11 @@ def run(folder: Path, source: str, *, patience: float) -> "subprocess.CompletedP
 def test_the_last_line_names_the_test_and_those_before_say_where_each_task_waits(
     tmp_path: Path,
 ) -> None:
-    ended = run(tmp_path, WAITING, patience=1)
+    ended = run(tmp_path, WAITING, patience=2)
 
     lines = ended.stdout.splitlines()
     assert ended.returncode == 1
-    assert lines[-1] == "no end after 1 seconds: test_it.py::test_that_hangs"
+    assert lines[-1] == "no end after 2 seconds: test_it.py::test_that_hangs"
     task = next(line for line in lines if line.strip().startswith("test_it.waits_for_nothing"))
     assert task.endswith("test_it.py:5 in waits_for_nothing")
     assert any("most recent call first" in line for line in lines)
@@ -70,11 +70,11 @@ def test_the_last_line_names_the_test_and_those_before_say_where_each_task_waits
 def test_a_loop_that_never_waits_is_ended_too_and_so_is_what_it_had_started(
     tmp_path: Path,
 ) -> None:
-    ended = run(tmp_path, SPINNING, patience=1)
+    ended = run(tmp_path, SPINNING, patience=2)
 
     assert ended.stdout.splitlines()[-1].endswith("test_it.py::test_that_hangs")
     assert any(line.endswith(" in test_that_hangs") for line in ended.stdout.splitlines())
 
 
 def test_each_test_has_all_the_time(tmp_path: Path) -> None:
-    assert run(tmp_path, QUICK, patience=1).returncode == 0
+    assert run(tmp_path, QUICK, patience=3).returncode == 0

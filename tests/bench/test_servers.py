@@ -32,7 +32,7 @@ async def test_the_upstream_without_nginx_answers_by_path(path: str, body: bytes
     reader, pieces = AnswerReader(), list[bytes]()
     request = request_bytes(path, b'{"x": 1}')
 
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(upstream.converse, theirs)
             await ours.send_all(request[:30])
@@ -100,7 +100,7 @@ async def test_leaving_ends_the_server_and_what_it_started(tmp_path: Path) -> No
     stubborn = "trap '' TERM; sleep 60 & echo $!; wait"
     log = tmp_path / "log"
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with running(
             ["sh", "-c", stubborn],
             log=log,
@@ -119,7 +119,7 @@ async def test_leaving_ends_the_server_and_what_it_started(tmp_path: Path) -> No
 
 
 async def test_a_server_that_ends_by_itself_shows_its_last_words(tmp_path: Path) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with running(
             ["sh", "-c", "echo no such thing"],
             log=tmp_path / "log",

@@ -140,10 +140,10 @@ def fake_gateway() -> Iterator[FakeGateway]:
     thread = threading.Thread(target=trio.run, args=(main,))
     thread.start()
     try:
-        assert up.wait(10)
+        assert up.wait(60)
         yield gateway
     finally:
         for each in stop:
             each()
-        thread.join(10)
+        thread.join(60)
     assert not thread.is_alive()

@@ -20,7 +20,7 @@ CHECKOUT = "OPENRESPONSES_DIR"
 _BUN = "compliance/node_modules/@oven/bun-linux-x64-baseline/bin/bun"
 _PROGRAM = "bin/compliance-test.ts"
 _TESTS = 17
-_PATIENCE = 100.0  # seconds
+_PATIENCE = 250.0  # seconds
 
 
 @pytest.fixture(scope="session")

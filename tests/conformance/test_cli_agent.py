@@ -21,7 +21,7 @@ pytestmark = pytest.mark.system
 
 LAST_WORD = "w019"  # of the stub's answer
 TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?<>=]*[a-zA-Z]|\x1b\][^\x07]*\x07|\x1b[=>]")
-PATIENCE = 90.0  # seconds
+PATIENCE = 250.0  # seconds
 
 
 @command("agent")

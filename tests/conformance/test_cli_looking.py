@@ -1,13 +1,29 @@
 """The commands that look: health, status, logs, presence, usage, models."""
 
 import json
+import re
 
 import pytest
 
-from tests.conformance.clients import PROTOCOL_4, Cli
+from tests.conformance.clients import PROTOCOL_4, Cli, Outcome
 from tests.conformance.commands import command
 
 pytestmark = pytest.mark.system
+
+# What these commands say of a gateway that did not answer in time, as text and as JSON.
+UNREACHED = re.compile(r'unreachable|"reachable": false|^  "ok": false', re.MULTILINE)
+
+
+def look(cli: Cli, *arguments: str) -> Outcome:
+    """Whether the gateway answers, for which the old release waits 2.5 seconds at most.
+
+    A busy machine may need more, but hardly three times.
+    """
+    for _ in range(2):
+        outcome = cli.run(*arguments)
+        if outcome.exit_code == 0 and not UNREACHED.search(outcome.out):
+            return outcome
+    return cli.run(*arguments)
 
 
 @command("gateway call")
@@ -62,7 +78,7 @@ def test_the_configured_gateway_is_healthy(cli: Cli) -> None:
 
 @command("gateway probe")
 def test_a_probe_reaches_the_gateway_and_may_read(cli: Cli) -> None:
-    probe = cli.run("gateway", "probe", "--json", *cli.flags).json
+    probe = look(cli, "gateway", "probe", "--json", *cli.flags).json
     target = next(target for target in probe["targets"] if target["url"] == cli.url)
 
     assert probe["ok"] is True
@@ -83,7 +99,7 @@ def test_usage_comes_with_a_day_each_and_totals(cli: Cli) -> None:
 
 @command("status")
 def test_status_says_that_the_gateway_is_reachable(cli: Cli) -> None:
-    status = cli.run("status").text
+    status = look(cli, "status").text
 
     assert "openclawmu app" in status
     assert "unreachable" not in status
@@ -91,7 +107,7 @@ def test_status_says_that_the_gateway_is_reachable(cli: Cli) -> None:
 
 @command("status")
 def test_status_is_json_too(cli: Cli) -> None:
-    status = cli.run("status", "--json").json
+    status = look(cli, "status", "--json").json
 
     assert status["gateway"]["reachable"] is True
     assert status["gateway"]["self"]["host"] == "openclawmu"
@@ -100,7 +116,7 @@ def test_status_is_json_too(cli: Cli) -> None:
 
 @command("status --all")
 def test_status_can_tell_all(cli: Cli) -> None:
-    status = cli.run("status", "--all").text
+    status = look(cli, "status", "--all").text
 
     assert "openclawmu app" in status
     assert "unreachable" not in status
@@ -108,7 +124,7 @@ def test_status_can_tell_all(cli: Cli) -> None:
 
 @command("status --deep")
 def test_status_can_look_deeper(cli: Cli) -> None:
-    status = cli.run("status", "--deep").text
+    status = look(cli, "status", "--deep").text
 
     assert "reachable" in status
     assert "Last heartbeat" in status

@@ -25,11 +25,18 @@ def address(release: str, origin: str, gateway: Gateway, token: str) -> str:
 
 
 async def say(page: Page, text: str) -> None:
-    # What is typed before the transcript arrives, the old page forgets again.
-    await page.wait_for("!/Loading/.test(document.body.innerText)", "the transcript")
-    await page.wait_for(f"({COMPOSER}.focus(), true)", "the composer")
+    # What is said while the transcript is on its way, the old page forgets again. It asks for
+    # it in the turn in which it lets the composer be used, so that both are looked at in one.
+    await page.wait_for(
+        f"!/Loading/.test(document.body.innerText) && ({COMPOSER}.focus(), true)",
+        "the transcript and the composer",
+    )
     await page.type(text)
-    await page.press_enter()
+    await page.wait_for(f"{COMPOSER}.value === {text!r}", "the composer to hold the text")
+    # The new page lets one type before one may send, and leaves an early Enter unanswered.
+    while await page.evaluate(f"{COMPOSER}?.value ?? ''"):
+        await page.press_enter()
+        await trio.sleep(0.1)
 
 
 async def wait_for_answer(page: Page, question: str) -> None:

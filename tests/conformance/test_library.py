@@ -24,7 +24,7 @@ def session(clients: Clients, gateway: Gateway) -> dict[str, Any]:
         [str(clients.node), str(SCRIPT), str(clients.library), url, token],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,11 @@ from tests.stub_provider.server import StubProvider
 ADMIN_KEY = "admin:0123456789abcdef"
 
 CONFIG = """\
-server: {{bind: "127.0.0.1:0", drain_timeout: 2, body_timeout: 2, websocket: {websocket}}}
+server:
+  bind: "127.0.0.1:0"
+  drain_timeout: {drain}
+  body_timeout: 2
+  websocket: {websocket}
 providers:
   stub:
     dialect: openai
@@ -104,7 +108,7 @@ class Gateway:
 
     async def sandbox_proved(self) -> None:
         """Wait until the self-test of the isolation has ended well."""
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while True:
                 answer = await self.http.get("/v1/status", headers=self.headers(ADMIN_KEY))
                 sandbox = answer.json()["sandbox"]
@@ -122,10 +126,10 @@ class Gateway:
         return totals
 
 
-def setup_in(folder: Path, *, stub_port: int, websocket: str = "{}") -> Setup:
+def setup_in(folder: Path, *, stub_port: int, websocket: str = "{}", drain: float = 2) -> Setup:
     """A gateway whose providers are the stub, with all that it keeps in ``folder``."""
     config = folder / "config.yaml"
-    config.write_text(CONFIG.format(port=stub_port, websocket=websocket))
+    config.write_text(CONFIG.format(port=stub_port, websocket=websocket, drain=drain))
     return Setup(
         state_dir=folder / "state",
         config=config,
@@ -153,10 +157,20 @@ def websocket_limits() -> str:
 
 
 @pytest.fixture
+def drain_timeout() -> float:
+    """The seconds that running work is given at the end; a test may need more than it takes."""
+    return 2
+
+
+@pytest.fixture
 async def gateway(
-    stub_port: int, tmp_path: Path, nursery: trio.Nursery, websocket_limits: str
+    stub_port: int,
+    tmp_path: Path,
+    nursery: trio.Nursery,
+    websocket_limits: str,
+    drain_timeout: float,
 ) -> AsyncIterator[Gateway]:
-    setup = setup_in(tmp_path, stub_port=stub_port, websocket=websocket_limits)
+    setup = setup_in(tmp_path, stub_port=stub_port, websocket=websocket_limits, drain=drain_timeout)
     started: list[Started] = []
     ready = trio.Event()
 
@@ -165,7 +179,7 @@ async def gateway(
         ready.set()
 
     nursery.start_soon(partial(run_gateway, setup, when_started=when_started))
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await ready.wait()
     gateway = Gateway(started[0].url, tmp_path, started[0].tenants)
     async with gateway.http:

@@ -39,9 +39,11 @@ class Ask:
     limit: int | None = None
     stop: str | None = None
     tools: bool = False
+    custom: bool = False  # the tool is one that is called with a text
+    grammar: str = ""  # of that text
     must_call: bool = False
     results: Mapping[str, str] = field(default_factory=dict)  # of the calls made last
-    calls: Sequence[tuple[str, str, str]] = ()  # id, name, arguments: made last
+    calls: Sequence[tuple[str, str, str]] = ()  # id, name, arguments or input: made last
     picture: bool = False
     schema: bool = False
 
@@ -53,6 +55,7 @@ class Got:
     reason: str  # stop, length or tool_calls
     prompt_tokens: int
     answer_tokens: int
+    is_custom: bool = False  # what is called
 
 
 class Inbound(Protocol):
@@ -86,10 +89,8 @@ class Chat:
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
             ]
         if ask.calls:
-            calls = [
-                {"id": i, "type": "function", "function": {"name": n, "arguments": a}}
-                for i, n, a in ask.calls
-            ]
+            kind, text = ("custom", "input") if ask.custom else ("function", "arguments")
+            calls = [{"id": i, "type": kind, kind: {"name": n, text: a}} for i, n, a in ask.calls]
             messages.append({"role": "assistant", "content": None, "tool_calls": calls})
             messages += [
                 {"role": "tool", "tool_call_id": i, "content": text}
@@ -102,8 +103,11 @@ class Chat:
             body["stop"] = ask.stop
         if ask.tools:
             body["tools"] = [{"type": "function", "function": WEATHER}]
+        if ask.custom:
+            body["tools"] = [self._custom(ask)]
         if ask.must_call:
-            body["tool_choice"] = {"type": "function", "function": {"name": "get_weather"}}
+            kind = "custom" if ask.custom else "function"
+            body["tool_choice"] = {"type": kind, kind: {"name": "get_weather"}}
         if ask.schema:
             body["response_format"] = {
                 "type": "json_schema",
@@ -111,13 +115,24 @@ class Chat:
             }
         return body
 
+    def _custom(self, ask: Ask) -> Json:
+        custom: Json = {"name": "get_weather", "description": "The weather somewhere"}
+        if ask.grammar:
+            grammar = {"syntax": "lark", "definition": ask.grammar}
+            custom["format"] = {"type": "grammar", "grammar": grammar}
+        return {"type": "custom", "custom": custom}
+
+    def _called(self, piece: Json) -> tuple[str, str]:
+        """The name, and what it is called with."""
+        kind = "custom" if "custom" in piece else "function"
+        assert piece.get("type", kind) == kind
+        called = piece[kind]
+        return called.get("name", ""), called["input" if kind == "custom" else "arguments"]
+
     def whole(self, answer: Json) -> Got:
         [choice] = answer["choices"]
         message = choice["message"]
-        calls = [
-            (c["id"], c["function"]["name"], c["function"]["arguments"])
-            for c in message.get("tool_calls", ())
-        ]
+        calls = [(c["id"], *self._called(c)) for c in message.get("tool_calls", ())]
         usage = answer["usage"]
         return Got(
             message["content"] or "",
@@ -125,12 +140,14 @@ class Chat:
             choice["finish_reason"],
             usage["prompt_tokens"],
             usage["completion_tokens"],
+            is_custom=any("custom" in call for call in message.get("tool_calls", ())),
         )
 
     def stream(self, text: str) -> Got:
         assert text.endswith("data: [DONE]\n\n")
         pieces: list[str] = []
         calls: dict[int, list[str]] = {}
+        is_custom = False
         reason, usage = "", {"prompt_tokens": 0, "completion_tokens": 0}
         for chunk in events(text):
             usage = chunk.get("usage") or usage
@@ -140,12 +157,19 @@ class Chat:
                 pieces.append(delta.get("content") or "")
                 for piece in delta.get("tool_calls", ()):
                     call = calls.setdefault(piece["index"], ["", "", ""])
+                    name, more = self._called(piece)
+                    is_custom = piece.get("type", "") == "custom" or is_custom
                     call[0] += piece.get("id", "")
-                    call[1] += piece["function"].get("name", "")
-                    call[2] += piece["function"]["arguments"]
+                    call[1] += name
+                    call[2] += more
         made = [(i, n, a) for i, n, a in calls.values()]
         return Got(
-            "".join(pieces), made, reason, usage["prompt_tokens"], usage["completion_tokens"]
+            "".join(pieces),
+            made,
+            reason,
+            usage["prompt_tokens"],
+            usage["completion_tokens"],
+            is_custom=is_custom,
         )
 
 
@@ -250,12 +274,12 @@ class Responses:
                 {"type": "input_text", "text": items[-1]["content"]},
                 {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"},
             ]
+        kind, text = ("custom_tool", "input") if ask.custom else ("function", "arguments")
         items += [
-            {"type": "function_call", "call_id": i, "name": n, "arguments": a}
-            for i, n, a in ask.calls
+            {"type": f"{kind}_call", "call_id": i, "name": n, text: a} for i, n, a in ask.calls
         ]
         items += [
-            {"type": "function_call_output", "call_id": i, "output": text}
+            {"type": f"{kind}_call_output", "call_id": i, "output": text}
             for i, text in ask.results.items()
         ]
         body: Json = {"input": items, "store": False}
@@ -265,12 +289,21 @@ class Responses:
             body["max_output_tokens"] = ask.limit
         if ask.tools:
             body["tools"] = [{"type": "function", **WEATHER, "strict": None}]
+        if ask.custom:
+            body["tools"] = [self._custom(ask)]
         if ask.must_call:
-            body["tool_choice"] = {"type": "function", "name": "get_weather"}
+            kind = "custom" if ask.custom else "function"
+            body["tool_choice"] = {"type": kind, "name": "get_weather"}
         if ask.schema:
             form = {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}
             body["text"] = {"format": form}
         return body
+
+    def _custom(self, ask: Ask) -> Json:
+        tool: Json = {"type": "custom", "name": "get_weather", "description": "The weather"}
+        if ask.grammar:
+            tool["format"] = {"type": "grammar", "syntax": "lark", "definition": ask.grammar}
+        return tool
 
     def whole(self, answer: Json) -> Got:
         texts = [
@@ -279,10 +312,11 @@ class Responses:
             if item["type"] == "message"
             for part in item["content"]
         ]
+        texts_of = {"function_call": "arguments", "custom_tool_call": "input"}
         calls = [
-            (i["call_id"], i["name"], i["arguments"])
+            (i["call_id"], i["name"], i[texts_of[i["type"]]])
             for i in answer["output"]
-            if i["type"] == "function_call"
+            if i["type"] in texts_of
         ]
         reason = "length" if answer["status"] == "incomplete" else "stop"
         usage = answer["usage"]
@@ -292,6 +326,7 @@ class Responses:
             "tool_calls" if calls else reason,
             usage["input_tokens"],
             usage["output_tokens"],
+            is_custom=any(i["type"] == "custom_tool_call" for i in answer["output"]),
         )
 
     def stream(self, text: str) -> Got:
@@ -299,8 +334,12 @@ class Responses:
         found = list(events(text))
         assert [event["sequence_number"] for event in found] == list(range(len(found)))
         deltas = [e["delta"] for e in found if e["type"] == "response.output_text.delta"]
+        parts = [
+            e["delta"] for e in found if e["type"].endswith(("input.delta", "arguments.delta"))
+        ]
         got = self.whole(found[-1]["response"])
         assert "".join(deltas) == got.text
+        assert "".join(parts) == "".join(text for _, _, text in got.calls)
         return got
 
 

@@ -76,7 +76,7 @@ class RawWebSocket:
 
     async def closed(self) -> int:
         """Read to the goodbye and leave; the code, 1006 if there is none."""
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while True:
                 try:
                     opcode, payload = await self.frame()

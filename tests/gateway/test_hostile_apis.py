@@ -33,6 +33,7 @@ from tests.stub_provider.server import StubProvider
 
 Path = tuple[str | int, ...]
 
+ATTEMPTS = 3
 LAG = 0.4  # seconds that nothing else may stand still; on a busy machine much is not ours
 QUOTA = 10_000_000  # tokens a day
 CHAT, MESSAGES, RESPONSES = (INBOUND[name].path for name in INBOUND)
@@ -128,25 +129,27 @@ async def test_nobody_waits_for_a_body_that_is_dear_to_read(
     body: Callable[[], dict[str, Any]],
 ) -> None:
     content = json.dumps(body()).encode()
-    longest = 0.0
+    longest = [LAG]
 
     async def look() -> None:
-        nonlocal longest
         while True:
             began = perf_counter()
             await trio.sleep(0.002)
-            longest = max(longest, perf_counter() - began)
+            longest[-1] = max(longest[-1], perf_counter() - began)
 
-    with trio.fail_after(20):
-        async with trio.open_nursery() as looking:
-            looking.start_soon(look)
-            answer = await gateway.http.post(
-                path, content=content, headers=gateway.headers(mallory.token)
-            )
-            looking.cancel_scope.cancel()
+    # Somebody else's work may hold it up once, the body does so each time.
+    while min(longest) >= LAG and len(longest) <= ATTEMPTS:
+        longest.append(0.0)
+        with trio.fail_after(60):
+            async with trio.open_nursery() as looking:
+                looking.start_soon(look)
+                answer = await gateway.http.post(
+                    path, content=content, headers=gateway.headers(mallory.token)
+                )
+                looking.cancel_scope.cancel()
+        assert answer.status_code in {200, 400}, answer.text
 
-    assert answer.status_code in {200, 400}, answer.text
-    assert longest < LAG
+    assert min(longest) < LAG
 
 
 @pytest.mark.parametrize("item", [CALL, RESULT, THOUGHT], ids=lambda item: str(item["type"]))
@@ -199,7 +202,7 @@ async def test_who_sends_and_never_reads_is_not_listened_to(
         await stream.send_all(head.encode())
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
         flood = frame(TEXT, b"x") * 500
-        with trio.fail_after(20), suppress(trio.BrokenResourceError):
+        with trio.fail_after(60), suppress(trio.BrokenResourceError):
             while True:
                 await stream.send_all(flood)
 
@@ -408,7 +411,7 @@ async def _left(
 
 async def _is_settled(gateway: Gateway, tenant: Tenant, provider: Counted) -> None:
     """Wait until no call is under way, and see that nothing is held back for one."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while provider.open:  # noqa: ASYNC110 - the stub tells nobody
             await trio.sleep(0.02)
     answer = await gateway.chat(tenant, {"model": "stub/mock", **HI})

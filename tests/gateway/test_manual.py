@@ -56,7 +56,7 @@ async def test_the_client_in_the_manual_gets_an_answer(
     path: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await example(f"ws://127.0.0.1:{gateway.port}{path}", acme.token)
 
     assert capsys.readouterr().out.strip()

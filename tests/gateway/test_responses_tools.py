@@ -1,5 +1,6 @@
 """Tools other than functions, from a caller of responses to a provider of them and back."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -148,8 +149,13 @@ async def test_they_are_passed_on_told_kept_and_sent_back(
     assert [each["type"] for each in listed["data"]] == [each["type"] for each in answers]
 
 
-@pytest.mark.parametrize("model", ["stub/mock", "claude/mock", "llama/mock", "openclaw"])
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize(
+    ("model", "tool"),
+    [
+        *product(["claude/mock", "llama/mock", "openclaw"], TOOLS),
+        *product(["stub/mock"], TOOLS[1:]),
+    ],
+)
 async def test_nobody_else_has_them(client: Client, model: str, tool: dict[str, Any]) -> None:
     refused = await client.refused(model=model, tools=[tool])
 

@@ -1,8 +1,9 @@
 """Terminals over a real WebSocket, in real sandboxes."""
 
 import json
+import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 import pytest
 import trio
 
+from appliance.services.terminals.output import TerminalOutput
 from tests.gateway.conftest import ADMIN_KEY, Gateway, Tenant
 from tests.gateway.raw_websocket import raw
 from tests.gateway.vitals import is_failure, resident, wait_quiet
 from tests.gateway.websocket import Client, Refused, connected
 
+# Seconds that nobody else's process sleeps, not even those of the same tests beside these.
+LONG = f"47{os.getpid()}"
 SHELL = {"env": {"PS1": "$ ", "HISTFILE": ""}, "shell": "/bin/bash"}
 
 
@@ -23,7 +27,7 @@ async def unharmed(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> AsyncI
     """Afterwards nothing is left, and the log has no failure."""
     await gateway.sandbox_proved()
     yield
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await wait_quiet()
     assert [record.getMessage() for record in caplog.records if is_failure(record)] == []
 
@@ -41,14 +45,14 @@ class Shell:
 
     async def sees(self, text: str) -> None:
         """Wait until ``text`` is shown, and forget all up to it."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while text not in self.shown:
                 event = await self.client.event("terminal.output", terminalId=self.id)
                 self.shown += event["payload"]["data"]
         self.shown = self.shown.partition(text)[2]
 
     async def exit(self) -> dict[str, Any]:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             event = await self.client.event("terminal.exit", terminalId=self.id)
         payload: dict[str, Any] = event["payload"]
         return payload
@@ -87,7 +91,8 @@ async def test_control_keys_reach_the_foreground_job(gateway: Gateway, acme: Ten
         await shell.type("echo code=$?\r")
         await shell.sees("code=130")
 
-        await shell.type("echo again; sleep 999\r")
+        # A shell that has not begun the job yet is not stopped, and then nothing is.
+        await shell.type("sh -c 'echo again; exec sleep 999'\r")
         await shell.sees("again\r\n")
         await shell.type("\x1a")
         await shell.sees("Stopped")
@@ -119,11 +124,14 @@ async def test_after_a_lost_connection_all_is_there(gateway: Gateway, acme: Tena
         await shell.sees("$ ")
         await shell.type("echo before\r")
         await shell.sees("before\r\n")
-        await shell.type("(sleep 0.3; echo mean€while) &\r")
+        await shell.type("(until [ -e go ]; do sleep 0.05; done; echo mean€'while') &\r")
         await shell.sees("\r\n")
 
     async with connected(gateway.port, acme.token) as client:
-        await trio.sleep(0.6)
+        (gateway.state_dir / "tenants" / "acme" / "workspace" / "go").touch()
+        await wait_until(
+            lambda: "mean€while" in output(gateway, shell.id)._scrollback.read(0, 999)[1]
+        )
         (listed,) = (await client.call("terminal.list"))["sessions"]
         assert (listed["terminalId"], listed["attached"]) == (shell.id, 0)
         found = await client.call("terminal.attach", terminalId=shell.id)
@@ -163,7 +171,7 @@ async def test_fifty_terminals_at_once(gateway: Gateway, acme: Tenant) -> None:
                 await shell.sees(f"nr {number}\r\n")
         listed = (await client.call("terminal.list"))["sessions"]
         assert len(listed) == 50
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 for shell in shells:
                     nursery.start_soon(close, gateway, acme, shell.id)
@@ -205,22 +213,25 @@ async def test_who_never_reads_stalls_its_own_terminal_alone(
         flood = (await deaf.answer("r1"))["payload"]["terminalId"]
         shell = await opened(client)
         await shell.sees("$ ")
-        await trio.sleep(1.5)  # for all that the kernel keeps for it
-        before, said = resident(), said_by(gateway, flood)
-        await trio.sleep(1)
+        before = resident()
+        with trio.fail_after(60):
+            said, later = -1, output(gateway, flood).end
+            while said != later:  # until all is full that the kernel keeps for it
+                before, said = resident(), later
+                await trio.sleep(1)
+                later = output(gateway, flood).end
         assert resident() - before < 5_000_000
-        assert said_by(gateway, flood) == said
         await shell.type("echo fine\r")
         await shell.sees("fine\r\n")
         assert (await client.call("terminal.close", terminalId=flood)) == {"closed": True}
 
 
-def said_by(gateway: Gateway, terminal: str) -> int:
-    """How many characters a terminal has said."""
+def output(gateway: Gateway, terminal: str) -> TerminalOutput:
+    """What a terminal has said, without attaching to it."""
     supervisor: Any = gateway.tenants._running
     (awake,) = supervisor.awake_tenants
-    end: int = awake.state.terminals.require(terminal).output.end
-    return end
+    found: TerminalOutput = awake.state.terminals.require(terminal).output
+    return found
 
 
 @pytest.mark.parametrize("way", ["disable", "revoke"])
@@ -235,11 +246,12 @@ async def test_terminals_end_with_what_let_them_in(
         connected(gateway.port, minted.json()["token"]) as client,
         connected(gateway.port, acme.token) as other,
     ):
-        shell = await opened(client, command="trap '' HUP TERM INT; setsid sleep 4711 & sleep 4711")
+        shell = await opened(
+            client, command=f"trap '' HUP TERM INT; setsid sleep {LONG} & sleep {LONG}"
+        )
         await other.call("terminal.attach", terminalId=shell.id)
-        await trio.sleep(0.3)
-        assert processes("sleep 4711") >= 2
-        with trio.fail_after(2):
+        await wait_until(lambda: processes(f"sleep {LONG}") >= 2)
+        with trio.fail_after(20):
             if way == "disable":
                 await gateway.http.patch(
                     "/v1/tenants/acme", json={"disabled": True}, headers=headers
@@ -248,22 +260,22 @@ async def test_terminals_end_with_what_let_them_in(
                 name = minted.json()["id"]
                 await gateway.http.delete(f"/v1/tenants/acme/tokens/{name}", headers=headers)
             assert (await client.closed())[0] == 1008
-        assert processes("sleep 4711") == 0
+        assert processes(f"sleep {LONG}") == 0
         if way == "revoke":
             notice = await other.event("terminal.notice", terminalId=shell.id)
             assert "revoked" in notice["payload"]["message"]
             assert (await Shell(other, shell.id).exit())["reason"] == "revoked"
 
 
+@pytest.mark.parametrize("drain_timeout", [60])
 async def test_a_restart_waits_for_no_shell(gateway: Gateway, acme: Tenant) -> None:
     async with connected(gateway.port, acme.token) as client:
-        await opened(client, command="sleep 4712")
-        await trio.sleep(0.3)
-        assert processes("sleep 4712") == 1
+        await opened(client, command=f"sleep {LONG}")
+        await wait_until(lambda: processes(f"sleep {LONG}") == 1)
         signal.raise_signal(signal.SIGTERM)
-        with trio.fail_after(1.5):  # of the two seconds that running work is given
+        with trio.fail_after(20):  # of the minute that running work is given
             assert await client.closed() == (1012, "service restart")
-            while processes("sleep 4712"):  # noqa: ASYNC110 - they are not ours to wait for
+            while processes(f"sleep {LONG}"):  # noqa: ASYNC110 - they are not ours to wait for
                 await trio.sleep(0.02)
 
 
@@ -416,6 +428,13 @@ async def test_several_connections_share_a_terminal(gateway: Gateway, acme: Tena
         await clients[0].call("terminal.resize", terminalId=shell.id, cols=90, rows=20)
         resized = await clients[2].event("terminal.resized")
         assert (resized["payload"]["cols"], resized["payload"]["rows"]) == (90, 20)
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what other processes do, which tell nobody."""
+    with trio.fail_after(60):
+        while not condition():  # noqa: ASYNC110 - as said
+            await trio.sleep(0.02)
 
 
 def processes(command: str) -> int:

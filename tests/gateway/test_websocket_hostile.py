@@ -39,7 +39,7 @@ async def unharmed(
 ) -> AsyncIterator[None]:
     """Afterwards the gateway serves, nothing is left running, and the log has no failure."""
     yield
-    with trio.fail_after(3):
+    with trio.fail_after(60):
         async with connected(gateway.port, acme.token) as client:
             assert (await client.call("health"))["ok"] is True
         await wait_quiet()
@@ -48,7 +48,7 @@ async def unharmed(
 
 async def close_code(gateway: Gateway, *data: bytes, token: str = "") -> int:
     """How a connection ends that sends ``data``, after the greeting if there is a token."""
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with raw(gateway.port) as client:
             if token:
                 await client.connect(token)
@@ -102,7 +102,7 @@ async def test_fifty_megabytes_are_refused_and_not_kept(
     await close_code(gateway, frame(CLOSE, b"\x03\xe8"), token=acme.token)
     before = resident()
     most = 0
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with raw(gateway.port) as client, trio.open_nursery() as nursery:
             if authenticated:
                 await client.connect(acme.token)
@@ -130,22 +130,27 @@ async def test_the_limit_before_the_greeting_counts_bytes(gateway: Gateway) -> N
     assert await close_code(gateway, text(fits_as_characters)) == 1009
 
 
+def half_said() -> list[str]:
+    """What is kept of each message that has not all come."""
+    gc.collect()  # what connections that are over had kept
+    sockets = [each for each in gc.get_objects() if isinstance(each, DoorWebSocket)]
+    return [each._pieces.getvalue() for each in sockets if each._pieces is not None]
+
+
 async def test_pieces_without_content_take_no_memory(gateway: Gateway, acme: Tenant) -> None:
     async with raw(gateway.port) as client:
         await client.connect(acme.token)
         await client.send(frame(TEXT, b"", final=False))
         await client.send(frame(CONTINUED, b"", final=False) * 20_000)
-        for byte in b'{"type":"req","id":"1","method":"health"':
+        begun = '{"type":"req","id":"1","method":"health"'
+        for byte in begun.encode():
             await client.send(frame(CONTINUED, bytes((byte,)), final=False))
-        await trio.sleep(0.1)
-        (kept,) = [
-            each._pieces
-            for each in gc.get_objects()
-            if isinstance(each, DoorWebSocket) and each._pieces is not None
-        ]
-        assert len(kept.getvalue()) < 50
+        with trio.fail_after(60):
+            while (kept := half_said()) != [begun]:
+                assert all(begun.startswith(each) for each in kept)
+                await trio.sleep(0.01)
         await client.send(frame(CONTINUED, b"}"))
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert (await client.answer("1"))["ok"]
 
 
@@ -233,7 +238,7 @@ async def test_a_greeting_with_a_wrong_type_is_refused(
         member: value,
     }
     request = {"type": "req", "id": "c", "method": "connect", "params": params}
-    with trio.fail_after(3):
+    with trio.fail_after(60):
         async with raw(gateway.port) as client:
             await client.say(request)
             answer = await client.answer("c")
@@ -314,7 +319,7 @@ async def test_thousands_of_half_open_connections_keep_nobody_out(
             streams.append(stream)
             await stream.send_all(said)
 
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             for number in range(2_000):
                 nursery.start_soon(open_one, UPGRADE if number % 2 else UPGRADE[:60])
                 if number % 250 == 249:
@@ -328,7 +333,7 @@ async def test_thousands_of_half_open_connections_keep_nobody_out(
 async def test_a_greeting_that_drips_in_is_cut_off(gateway: Gateway, acme: Tenant) -> None:
     params = {"auth": {"token": acme.token}, "client": CLIENT, "minProtocol": 3, "maxProtocol": 4}
     said = text({"type": "req", "id": "c", "method": "connect", "params": params})
-    with trio.fail_after(2):
+    with trio.fail_after(60):
         async with raw(gateway.port) as client, trio.open_nursery() as nursery:
 
             async def drip() -> None:
@@ -362,7 +367,7 @@ async def test_the_latest_ping_is_answered(gateway: Gateway, acme: Tenant) -> No
     async with raw(gateway.port) as client:
         await client.connect(acme.token)
         await client.send(b"".join(frame(PING, str(number).encode()) for number in range(100)))
-        with trio.fail_after(3):
+        with trio.fail_after(60):
             while (await client.frame()) != (PONG, b"99"):
                 pass
 
@@ -373,7 +378,7 @@ async def test_who_talks_on_after_the_goodbye_is_cut_off(
     monkeypatch.setattr(hypercorn_websocket, "CLOSING_PATIENCE", 0.3)
     async with raw(gateway.port) as client:
         await client.say({"type": "req", "id": "c", "method": "health"})
-        with trio.fail_after(2):
+        with trio.fail_after(60):
             while await client.send(text(b"{}") * 1_000):
                 pass
 
@@ -383,7 +388,7 @@ async def test_what_is_said_before_the_gateway_agreed_is_refused(
 ) -> None:
     async with await trio.open_tcp_stream("127.0.0.1", gateway.port) as stream:
         await stream.send_all(UPGRADE + text(b"{}") * 3)
-        with trio.fail_after(2):
+        with trio.fail_after(60):
             answer = await stream.receive_some()
             assert answer.startswith(b"HTTP/1.1 400")
             assert await stream.receive_some() == b""
@@ -411,7 +416,7 @@ async def test_two_hundred_that_vanish_at_any_moment_leave_nothing(
             if reset:
                 stream.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SOL_SOCKET, SO_LINGER
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             for _ in range(200):
                 nursery.start_soon(

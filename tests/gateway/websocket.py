@@ -42,7 +42,7 @@ class Client:
 
     async def receive(self) -> Any:
         """The next message, whatever it is."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             return json.loads(await self.socket.get_message())
 
     async def connect(self, token: str, **params: Any) -> dict[str, Any]:

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.conftest import gateway, stub_port, websocket_limits
+from tests.gateway.conftest import drain_timeout, gateway, stub_port, websocket_limits
 from tests.isolation.gateway import House, open_house
 
-__all__ = ["gateway", "house", "stub_port", "websocket_limits"]
+__all__ = ["drain_timeout", "gateway", "house", "stub_port", "websocket_limits"]
 
 
 @pytest.fixture

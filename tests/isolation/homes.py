@@ -30,7 +30,7 @@ class Ear(Client):
         self.heard: list[str] = []
 
     async def receive(self) -> Any:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             self.heard.append(str(await self.socket.get_message()))
         return json.loads(self.heard[-1])
 

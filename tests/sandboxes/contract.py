@@ -352,11 +352,12 @@ class SandboxContract:
         assert result.ending.exit_code == 0
 
     async def test_a_terminal_can_be_resized(self, shop: Workshop) -> None:
-        script = "trap 'stty size' WINCH; echo up; while :; do sleep 0.05; done"
+        # A container's own terminal gets its first size late, and would take ours for it.
+        sized = "until [ \"$(stty size)\" = '30 100' ]; do sleep 0.05; done"
+        script = f"{sized}; trap 'stty size' WINCH; echo up; while :; do sleep 0.05; done"
         async with shop.backend.open(shop.shell(script, terminal=TERMINAL)) as sandbox:
             assert sandbox.errors is None
             await read_until(sandbox, b"up")
-            await trio.sleep(0.2)  # a container's own terminal gets its first size late
             sandbox.resize(TerminalSize(columns=132, rows=50))
             await read_until(sandbox, b"50 132")
 

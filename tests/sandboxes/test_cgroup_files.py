@@ -61,7 +61,7 @@ def test_every_member_is_killed(tmp_path: Path) -> None:
 
         assert cgroup_files.kill_members(CgroupFs(), tmp_path)
 
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
 
 
 def test_a_process_that_took_the_number_of_a_dead_one_is_spared(tmp_path: Path) -> None:

@@ -194,11 +194,11 @@ async def test_the_kernel_kills_all_of_a_group_and_counts_what_it_used(real_base
         script = "trap '' TERM HUP; (setsid sleep 60 &) ; echo up; while :; do :; done"
         with grouped.joined(group, script) as process:
             assert process.stdout is not None
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 assert await trio.to_thread.run_sync(process.stdout.readline) == b"up\n"
                 assert await wait_until(lambda: grouped.cpu_seconds(group) > 0.05)
                 await group.kill()
-            assert process.wait(10) == -signal.SIGKILL
+            assert process.wait(60) == -signal.SIGKILL
             assert read(Path(group.join_files[0])) == ""
         await group.close()
         usage = group.usage()
@@ -216,9 +216,9 @@ async def test_the_kernels_leftovers_are_swept(real_base: Path) -> None:
         group = await former.open("acme", Limits(), None)
         with grouped.joined(group, "echo up; exec sleep 60") as process:
             assert process.stdout is not None
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 await trio.to_thread.run_sync(process.stdout.readline)
                 await tree.sweep()
-            assert process.wait(10) == -signal.SIGKILL
+            assert process.wait(60) == -signal.SIGKILL
 
         assert grouped.groups_in(real_base) == []

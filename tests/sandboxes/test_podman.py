@@ -149,7 +149,7 @@ async def test_a_killed_client_ends_the_sandbox(shop: Workshop, fake: FakeEngine
     fake.set("command", "exec sleep 600")
     fake.set("state", "exited false 137\n")
     async with shop.backend.open(shop.shell("true", access=Access.NONE)) as sandbox:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             await sandbox.kill()
             ending = await sandbox.wait()
 

@@ -83,7 +83,7 @@ async def finish(sandbox: Sandbox, *, stdin: bytes = b"", hang_up: bool = True) 
         except trio.BrokenResourceError:
             pass  # it does not read
 
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read, "output", sandbox.output)
             nursery.start_soon(read, "errors", sandbox.errors)
@@ -124,7 +124,7 @@ async def opened(folder: Path, groups: Groups | None = None) -> AsyncIterator[Wo
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not condition():  # noqa: ASYNC110 - another process makes it true
             await trio.sleep(0.01)
 

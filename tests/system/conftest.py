@@ -8,6 +8,7 @@ import pytest
 
 from tests.system.processes import (
     FROM_SOURCE,
+    PATIENCE,
     Launcher,
     Process,
     environment,
@@ -42,7 +43,7 @@ def stub_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     def listening() -> bool:
         assert process.exit_code is None, process.said
         try:
-            httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5)
+            httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=PATIENCE)
         except httpx.TransportError:
             return False
         return True

@@ -122,12 +122,16 @@ class Gateway:
             code = self.process.exit_code
             assert code is None, f"it left with {code}; it said:\n{self.process.said[-4000:]}"
             try:
-                return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+                return self.get("/readyz").status_code == 200
             except httpx.TransportError:
                 return False
 
         wait_until(ready, "the gateway to be ready")
         return self
+
+    def get(self, path: str) -> httpx.Response:
+        """What it answers to somebody it does not know."""
+        return httpx.get(f"{self.url}{path}", timeout=PATIENCE)
 
     def client(self, bearer: str) -> httpx.Client:
         return httpx.Client(

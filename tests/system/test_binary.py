@@ -1,14 +1,13 @@
 """The frozen executable does the main job, with nothing beside it."""
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.system.processes import (
@@ -28,7 +27,7 @@ pytestmark = [
     ),
 ]
 
-QUICK_START = 0.6  # seconds to --version on an idle machine
+QUICK_START = 0.6  # seconds of a processor to --version
 
 
 @pytest.fixture
@@ -70,11 +69,17 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+def processor_seconds() -> float:
+    """What the processes have used that were started here and have ended, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_it_starts_quickly(frozen: Launcher) -> None:
-    """The fastest of three: neighbours on the machine only ever make it slower."""
+    """Of a processor's time, and the best of three: neighbours only ever make it slower."""
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = processor_seconds()
         done = subprocess.run(
             [*frozen.command, "--version"],
             env=environment(**frozen.environ),
@@ -82,7 +87,7 @@ def test_it_starts_quickly(frozen: Launcher) -> None:
             text=True,
             check=True,
         )
-        times.append(time.perf_counter() - began)
+        times.append(processor_seconds() - began)
         assert "openclawmu" in done.stdout
 
     assert min(times) < 2 * QUICK_START
@@ -91,7 +96,7 @@ def test_it_starts_quickly(frozen: Launcher) -> None:
 
 def test_it_answers_a_chat_with_the_model_it_carries(frozen: Launcher) -> None:
     gateway = frozen.serve()
-    assert httpx.get(f"{gateway.url}/healthz").json() == {"status": "ok"}
+    assert gateway.get("/healthz").json() == {"status": "ok"}
     token = gateway.create_tenant()
 
     assert answer_of(gateway.chat(token, "Say hello."))

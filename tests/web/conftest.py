@@ -12,12 +12,12 @@ from appliance.transports.control.table import ROUTES
 from appliance.transports.rpc.table import METHODS
 from appliance.transports.web.pages import site
 from tests.browser import PROGRAMS
-from tests.gateway.conftest import Gateway, acme, gateway, stub_port
+from tests.gateway.conftest import Gateway, acme, drain_timeout, gateway, stub_port
 from tests.web.fake_recordings import FakeRecordings
 from tests.web.fake_terminals import FakeTerminals, methods
 from tests.web.signed_in import Browser, browsing
 
-__all__ = ["acme", "gateway", "stub_port"]
+__all__ = ["acme", "drain_timeout", "gateway", "stub_port"]
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ globalThis.violations = [];
 addEventListener('securitypolicyviolation', (event) => globalThis.violations.push(
   `${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
 """
-PATIENCE = 15.0  # seconds
+PATIENCE = 60.0  # seconds
 
 # What the shown terminal's rows say. Spaces at their ends are no news to anybody.
 SCREEN = """[...document.querySelectorAll('.panel:not([hidden]) .xterm-rows > div')]

@@ -190,8 +190,8 @@ async def wait_written(terminals: FakeTerminals, text: str) -> str:
 async def test_pasted_text_cannot_end_its_brackets(
     shell: Browser, terminals: FakeTerminals
 ) -> None:
-    terminals.say(terminals.only, "\x1b[?2004h")
-    await shell.wait_for_screen("$")
+    terminals.say(terminals.only, "\x1b[?2004hbrackets")
+    await shell.wait_for_screen("brackets")
     await paste(shell, "one\x1b[201~two\x03\x9bthree" + "\n" + "four")
 
     written = await wait_written(terminals, "four\x1b[201~")
@@ -202,9 +202,10 @@ async def test_pasted_text_cannot_end_its_brackets(
 async def test_a_large_paste_arrives_in_order_and_whole(
     shell: Browser, terminals: FakeTerminals
 ) -> None:
-    await shell.type("stty -echo; clear; wc -c\n")
+    # While the shell still reads, the terminal does not yet make a line's end of a return.
+    await shell.type("stty -echo; clear; echo ready; wc -c\n")
     lines = "".join(f"{number:07d} 🎉 überall\n" for number in range(20_000))
-    await wait_written(terminals, "wc -c\r")
+    await shell.wait_for_screen("ready\n")
     await paste(shell, lines)
     await wait_written(terminals, "0019999 🎉 überall\r")
     await shell.press("d", code=68, ctrl=True)
