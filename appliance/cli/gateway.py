@@ -105,6 +105,8 @@ async def _serve(
             log.info("ready", extra={"url": url, "tenants": len(parts.registry)})
             await announce(url)
             await stop.wait()
+            # One for all that runs: requests first, what nobody waits for beside them.
+            deadline = trio.current_time() + parts.live.current.server.drain_timeout
             parts.health.draining()
             systemd.stopping()
             log.info("draining")
@@ -112,7 +114,7 @@ async def _serve(
             parts.app.shut_down()
             parts.terminals.shut_down()
         # Every request has ended or was cancelled: nothing new can arrive.
-        await parts.supervisor.drain(grace=parts.live.current.server.drain_timeout)
+        await parts.supervisor.drain(grace=max(deadline - trio.current_time(), 0))
         await last_use.flush_all()
         log.info("stopped")
         background.cancel_scope.cancel()

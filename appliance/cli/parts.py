@@ -26,7 +26,6 @@ from appliance.model.errors import ConfigInvalid
 from appliance.model.money import Price
 from appliance.model.spending import Standing
 from appliance.model.tokens import stored_digest
-from appliance.providers.base import Provider
 from appliance.providers.building import build_http_provider
 from appliance.providers.embedded import EmbeddedProvider
 from appliance.providers.provider_set import ProviderSet
@@ -62,7 +61,7 @@ from appliance.storage.credentials import ProviderCredential, Vault
 from appliance.storage.state import SECRETS, StateDirectory
 from appliance.storage.tenant_records import TenantRecords
 from appliance.tenants.directory import Supervisor
-from appliance.tenants.resources import TenantOpener, provider_config
+from appliance.tenants.resources import OwnProvider, TenantOpener, provider_config
 from appliance.tenants.runtime import Conditions, TenantRuntime
 from appliance.tenants.supervision import RestartPolicy
 from appliance.transports.callers import Peers
@@ -167,6 +166,7 @@ class Parts:
             levels=self._levels,
             routes=sorted({route.path for route in ROUTES}),
             per_tenant=self.live.current.metrics.per_tenant,
+            holds=self.registry.__contains__,
         )
         self.calls = ModelCalls(
             router=self.router,
@@ -414,7 +414,7 @@ class Parts:
     def _build_embedded(self, name: str, config: ProviderConfig) -> EmbeddedProvider:
         return EmbeddedProvider(name, config, clock=now)
 
-    def _build_own(self, credential: ProviderCredential) -> Provider:
+    def _build_own(self, credential: ProviderCredential) -> OwnProvider:
         """A tenant chose the address, so it must be a public one."""
         return build_http_provider(
             credential.provider,

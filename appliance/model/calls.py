@@ -143,6 +143,7 @@ class ModelCall:
     ``model`` replaces the caller's name for the model by the provider's.
     ``headers`` are the caller's that mean something to a provider of its dialect.
     ``prompt_bytes`` is the size that its tokens are estimated from, None if nobody has measured it.
+    With ``has_next`` somebody else will be asked if this one fails before it has said a word.
     """
 
     model: str
@@ -154,3 +155,4 @@ class ModelCall:
     headers: Mapping[str, str] = field(default_factory=dict)
     timeouts: Timeouts | None = None
     prompt_bytes: int | None = None
+    has_next: bool = False

@@ -24,6 +24,8 @@ UNKNOWN = "unknown"
 DEFAULT_ACCOUNT = "default"
 
 _LONGEST_SEGMENT = 80  # of at most four that come from outside: a key has 512 characters
+_LONGEST_USER = 480  # characters
+_MARKS = frozenset("~%")  # begin what stands for something else in a segment
 _PLAIN = "-._+@/!=,"
 _GROUPS = {"group": "group", "channel": "channel"}
 _THREADS = frozenset({"thread", "topic"})
@@ -119,6 +121,21 @@ def direct_key(
             account = segment(peer.account or DEFAULT_ACCOUNT, "account")
             rest = f"{segment(peer.channel, 'channel')}:{account}:direct:{own_id}"
     return SessionKey(tenant, agent, rest)
+
+
+def user_key(tenant: str, agent: str, user: str) -> SessionKey:
+    """The session of one of an API caller's own users; no two share one.
+
+    What could be read as another user, or as a prefix, is written as a segment.
+    """
+    is_plain = (
+        user == user.strip().lower()
+        and len(user) <= _LONGEST_USER
+        and user.isprintable()
+        and not _MARKS & set(user)
+        and f"{_PREFIX}:" not in user
+    )
+    return SessionKey(tenant, agent, f"openai-user:{user if is_plain else segment(user, 'user')}")
 
 
 def group_key(

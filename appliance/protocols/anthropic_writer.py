@@ -358,6 +358,8 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def _ending(finished: Finished, *, calls: bool, refused: bool) -> dict[str, str | None]:
     reason = finished.reason
+    if reason is FinishReason.TOOL_CALLS and not calls:
+        reason = FinishReason.STOP  # whoever is told of calls answers them, and there are none
     if reason is FinishReason.STOP:
         if refused:
             reason = FinishReason.CONTENT_FILTER

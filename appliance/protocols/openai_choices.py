@@ -4,7 +4,7 @@ What calls itself compatible sends calls without an index or an id, arguments
 as an object, an answer as parts, and words of its own for why it ended.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -152,12 +152,16 @@ class ChoiceReader:
                 deltas += self._thoughts(said)
                 deltas += _words(said)
                 deltas += self._citations(said.get("annotations"))
-                deltas += self._calls(said.get("tool_calls"), chunk.get("id"))
+                deltas += self._calls(said, chunk.get("id"))
         if (logprobs := choice.get("logprobs")) is not None:
             deltas += _likely(logprobs)
         return deltas
 
-    def _calls(self, pieces: object, answer_id: object) -> Iterator[Delta]:
+    def _calls(self, said: Mapping[str, Any], answer_id: object) -> Iterator[Delta]:
+        pieces = said.get("tool_calls")
+        if not pieces and isinstance(function := said.get("function_call"), dict):
+            # Who was asked with ``functions`` makes one call, and gives it no id.
+            pieces = [{"index": 0, "function": function}]
         for piece in pieces if isinstance(pieces, list) else []:
             if isinstance(piece, dict):
                 yield self._tools.read(piece, answer_id if isinstance(answer_id, str) else "")
@@ -197,14 +201,32 @@ class ChoiceReader:
 
 def _words(said: Mapping[str, Any]) -> Iterator[Delta]:
     content = said.get("content")
-    # Some write an answer as parts, like a question.
-    for part in content if isinstance(content, list) else [{"text": content}]:
-        text = part.get("text") if isinstance(part, dict) else None
-        if isinstance(text, str) and text:
-            yield TextDelta(text)
+    if isinstance(content, list):
+        yield from read_parts(content)
+    elif isinstance(content, str) and content:
+        yield TextDelta(content)
     refusal = said.get("refusal")
     if isinstance(refusal, str) and refusal:
         yield RefusalDelta(refusal)
+
+
+def read_parts(parts: Sequence[object]) -> Iterator[TextDelta | ReasoningDelta]:
+    """What an answer says that is written as parts, like a question; some think in them, too."""
+    for part in parts:
+        match part:
+            case {"type": "thinking", "thinking": list(thoughts)}:
+                yield from map(ReasoningDelta, _texts(thoughts))
+            case {"type": "thinking", "thinking": str(text)} if text:
+                yield ReasoningDelta(text)
+            case _:
+                yield from map(TextDelta, _texts([part]))
+
+
+def _texts(parts: Sequence[object]) -> Iterator[str]:
+    for part in parts:
+        match part:
+            case {"text": str(text)} if text:
+                yield text
 
 
 def _likely(logprobs: object) -> Iterator[Delta]:

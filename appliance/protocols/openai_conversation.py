@@ -34,6 +34,7 @@ _ROLES = {role.value: role for role in Role} | {"function": Role.TOOL}
 _SOUNDS = {"mp3": "audio/mpeg"}  # formats that are not called as their media type
 _FORMATS = {media_type: name for name, media_type in _SOUNDS.items()}
 _FILE_TYPES = {"pdf": "application/pdf", "txt": "text/plain"}
+_EXTENSIONS = {media_type: extension for extension, media_type in _FILE_TYPES.items()}
 _BREAKPOINT = "prompt_cache_breakpoint"
 
 # The members of each thing that are read or say nothing. To the latter belongs
@@ -370,10 +371,11 @@ def _image(block: Attachment, url: str) -> dict[str, Any]:
 
 
 def _written_file(block: Attachment) -> dict[str, Any]:
-    file = {"filename": block.name} if block.name else {}
     if block.file_id:
-        return {"file_id": block.file_id, **file}
+        return {"file_id": block.file_id} | ({"filename": block.name} if block.name else {})
     media_type, data = block.media_type, block.data
     if block.text:
         media_type, data = "text/plain", base64.b64encode(block.text.encode()).decode()
-    return {"file_data": f"data:{media_type};base64,{data}", **file}
+    # OpenAI takes no data without a name, which the other APIs do not ask for.
+    name = block.name or f"document.{_EXTENSIONS.get(media_type, 'bin')}"
+    return {"file_data": f"data:{media_type};base64,{data}", "filename": name}

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from appliance.model.calls import ReasoningDelta, TextDelta
 from appliance.model.usage import TokenUsage
 from appliance.protocols.answers import MalformedAnswer, count
 from appliance.protocols.openai_chat import usage_object
-from appliance.protocols.openai_choices import ToolIndexes, finish_reason
+from appliance.protocols.openai_choices import ToolIndexes, finish_reason, read_parts
 from appliance.protocols.text_frames import utf8_size
 
 _WORDS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
@@ -176,6 +177,7 @@ class ChunkRelay:
                 raise MalformedAnswer(f"it sent more than {_MOST_CHOICES} choices")
             is_right &= _with_delta(choice)
             is_right &= _with_role(choice, state)
+            is_right &= _with_text(choice["delta"])
             is_right &= _with_calls(choice["delta"], state, answer_id)
             is_right &= _with_reason(choice, state.tools)
             state.has_ended |= bool(choice.get("finish_reason"))
@@ -198,6 +200,7 @@ def put_right(completion: dict[str, Any]) -> bool:
         if message.get("role") != "assistant":
             message["role"] = "assistant"
             is_right = False
+        is_right &= _with_text(message)
         is_right &= _with_calls(message, state, answer_id, in_one_piece=True)
         is_right &= _with_reason(choice, state.tools)
         if not choice.get("finish_reason"):
@@ -235,6 +238,19 @@ def _with_role(choice: dict[str, Any], state: _Choice) -> bool:
         del delta["role"]
         return False
     return True
+
+
+def _with_text(said: dict[str, Any]) -> bool:
+    """What is said is one text. Some write parts, and what they think into the same list."""
+    parts = said.get("content")
+    if not isinstance(parts, list):
+        return True
+    found = list(read_parts(parts))
+    said["content"] = "".join(each.text for each in found if isinstance(each, TextDelta))
+    thought = "".join(each.text for each in found if isinstance(each, ReasoningDelta))
+    if thought and not said.get("reasoning_content"):
+        said["reasoning_content"] = thought
+    return False
 
 
 def _with_calls(
@@ -280,12 +296,12 @@ def _with_function(call: dict[str, Any], named: set[int], index: int, arguments:
         call["function"] = {"arguments": arguments}
         return False
     is_right = True
-    if name := function.get("name"):
-        if index in named or not isinstance(name, str):
-            del function["name"]
-            is_right = False
-        else:
-            named.add(index)
+    name = function.get("name")
+    if not isinstance(name, str | None) or (name and index in named):
+        del function["name"]
+        is_right = False
+    elif name:
+        named.add(index)
     if not isinstance(function.get("arguments"), str | None):
         is_right = _set(function, "arguments", arguments)
     return is_right
@@ -321,10 +337,12 @@ def _set(members: dict[str, Any], name: str, value: object) -> bool:
 
 def _size(delta: Mapping[str, Any]) -> int:
     texts = [value for name, value in delta.items() if name != "role"]
+    called = [delta.get("function_call")]
     for call in delta.get("tool_calls") or ():
-        function = call.get("function")
-        if isinstance(function, dict):
-            texts += [function.get("name"), function.get("arguments")]
+        called += [call.get("function"), call.get("custom")]
+    for each in called:
+        if isinstance(each, dict):
+            texts += [each.get("name"), each.get("arguments"), each.get("input")]
     return sum(utf8_size(text) for text in texts if isinstance(text, str))
 
 

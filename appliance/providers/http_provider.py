@@ -144,7 +144,7 @@ class HttpProvider:
             first_token = timeouts.first_token
             await reply.prime(
                 deadline=math.inf if first_token is None else began + first_token,
-                needs_token=first_token is not None,
+                needs_token=first_token is not None or call.has_next,
             )
         except CONNECTION_TROUBLE as exc:
             response.release()
@@ -208,17 +208,7 @@ class HttpProvider:
                 answer = await trio.to_thread.run_sync(wire.read_embeddings, text, call)
         except CONNECTION_TROUBLE as exc:
             raise connection_failure(self.name, exc) from exc
-        self._check_dimensions(answer, call)
         return replace(answer, provider_request_id=request_id)
-
-    def _check_dimensions(self, answer: EmbeddingAnswer, call: EmbeddingCall) -> None:
-        """Shorter vectors than asked for are another answer, and so are longer ones."""
-        if call.dimensions not in {None, answer.dimensions}:
-            raise EmbeddingRefused.at(
-                "dimensions",
-                f"{self.name} answered with {answer.dimensions} numbers for each input",
-                "leave it out: the model has one size only",
-            )
 
     async def _exchange(
         self, head: bytes, body: bytes, *, limit: int, patience: float | None = None

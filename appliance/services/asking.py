@@ -106,7 +106,7 @@ class Asking:
         # The ledger knows more kinds, which are asked in the same way.
         kind = EMBEDDING if request.kind == EMBEDDING else CHAT
         targets = self._router.order(route, kind=kind, owner=partial(owner_of, tenant))
-        for target in targets:
+        for place, target in enumerate(targets, 1):
             provider = tenant.own_provider(target.provider) or self._providers().get(
                 target.provider
             )
@@ -122,6 +122,7 @@ class Asking:
                 request_id=request_id,
                 prompt_bytes=request.prompt_bytes,
                 timeouts=_timeouts(tenant.config, request.model, target),
+                has_next=place < len(targets),
             )
             owner = owner_of(tenant, target)
             ring = self._keys.order(target, kind) if owner == GATEWAY else ()

@@ -68,7 +68,8 @@ class Budget:
             )
         return QuotaExceeded(
             detail,
-            retry_after=ceil((tally.period.end_ns - now_ns) / SECOND),
+            # Of nothing there is no more tomorrow.
+            retry_after=ceil((tally.period.end_ns - now_ns) / SECOND) if self.limit else None,
             quota=self.key,
             limit="" if limit is None else limit,
             resets_at=resets_at,

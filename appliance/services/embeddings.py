@@ -38,7 +38,7 @@ class Embeddings:
         self, tenant: AwakeTenant, caller: Caller, request: EmbeddingRequest, sink: Sink
     ) -> None:
         """Answer ``request``; raises what :meth:`ModelCalls.open` raises."""
-        rules = self._calls.rules.find(tenant.config)
+        rules = self._calls.rules.find(tenant.id, tenant.config)
         if request.call.tokens and rules is not None and rules.request:
             raise InvalidRequest.at(
                 "input", "holds tokens, which the guardrails in force cannot read", "send texts"
@@ -61,9 +61,24 @@ class Embeddings:
         write = partial(write_answer, answer, encoding=request.call.encoding, usage=usage)
         # Acknowledged means durable: the answer waits for the disk.
         await tenant.meter.durable()
+        _require_size(request, answer, call.target.provider)
         small = len(answer.vectors) * answer.dimensions < _LARGE
         body = write() if small else await trio.to_thread.run_sync(write)
         await sink.finish(call, body)
+
+
+def _require_size(request: EmbeddingRequest, answer: EmbeddingAnswer, provider: str) -> None:
+    """Shorter vectors than asked for are another answer, and so are longer ones.
+
+    Whose model has one size only has read all and is paid for that: so this is
+    found once the call is in the books.
+    """
+    if request.call.dimensions not in {None, answer.dimensions}:
+        raise EmbeddingRefused.at(
+            "dimensions",
+            f"{provider} answered with {answer.dimensions} numbers for each input",
+            "leave it out: the model has one size only",
+        )
 
 
 class _Asking:

@@ -6,8 +6,13 @@ a failure, a client that left, a revoked token, a shutdown.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,6 +22,7 @@ from appliance.model.agent_names import names_of
 from appliance.model.attempts import Trail
 from appliance.model.cache_use import CacheUse
 from appliance.model.callers import Caller
+from appliance.model.errors import ProviderFailure
 from appliance.model.money import FREE, Price
 from appliance.model.spending import Outcome, OutcomeStatus, Reservation, Settlement, SpendRequest
 from appliance.model.usage import TokenUsage
@@ -136,7 +142,7 @@ class ModelCalls:
         route = self.require(tenant, caller, request.model, agent=request.agent)
         await require_plain(tenant, caller, request, route)
         care = _Care()
-        rules = self.rules.find(tenant.config)
+        rules = self.rules.find(tenant.id, tenant.config)
         if rules is not None:
             care.rules, care.met = rules, self.rules.meetings(tenant.id)
             request = await rules.admit(request, care.met)
@@ -173,14 +179,15 @@ class ModelCalls:
         recording: RecordingReply | None = None
         try:
             call = await self._ask(tenant, caller, request, route, reservation, progress)
-            try:
-                recording = _dressed(call, care, tenant)
-                yield call
-            except BaseException as exc:
-                if not await call.opening.__aexit__(type(exc), exc, exc.__traceback__):
-                    raise
-            else:
-                await call.opening.__aexit__(None, None, None)
+            with _accounted(call, is_streamed=request.stream):
+                try:
+                    recording = _dressed(call, care, tenant)
+                    yield call
+                except BaseException as exc:
+                    if not await call.opening.__aexit__(type(exc), exc, exc.__traceback__):
+                        raise
+                else:
+                    await call.opening.__aexit__(None, None, None)
             progress.status = OutcomeStatus.OK
             if recording is not None and care.place is not None:
                 self._cache.keep(tenant, care.place, recording)
@@ -341,6 +348,25 @@ class ModelCalls:
     def _label(self, provider: str) -> str:
         """Tenants name their own providers as they like, which makes no label."""
         return provider if not provider or provider in self._providers() else "own"
+
+
+@contextmanager
+def _accounted(call: OpenCall, *, is_streamed: bool) -> Iterator[None]:
+    """Have a failure tell whose answer broke off, and what it took.
+
+    Of an answer that is not streamed nothing has left yet, so all of it is waited for.
+    """
+    began = trio.current_time()
+    try:
+        yield
+    except ProviderFailure as failure:
+        call.trail.miss(str(call.target), failure.code)
+        failure.trail = call.trail
+        if not is_streamed:
+            failure.waited += call.waited + trio.current_time() - began
+        raise
+    if not is_streamed:
+        call.waited += trio.current_time() - began
 
 
 def _dressed(call: OpenCall, care: _Care, tenant: AwakeTenant) -> RecordingReply | None:

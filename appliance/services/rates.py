@@ -51,6 +51,7 @@ class SlidingWindow:
             burst.amount += amount
             self._total += amount
             return burst
+        self.total(now_ns)  # a window without a limit is never asked, and would only grow
         return self.load(now_ns, now_ns, amount)
 
     def load(self, first_ns: int, last_ns: int, amount: int) -> Burst:

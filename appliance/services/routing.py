@@ -22,6 +22,7 @@ from appliance.config.schema import GatewayConfig, ModelsConfig
 from appliance.model.balancing import SmoothChoice
 from appliance.model.errors import Kind, ModelUnknown, ProviderFailure
 from appliance.model.spelling import nearest
+from appliance.protocols.chat_request import LONGEST_MODEL
 from appliance.providers.base import Provider
 from appliance.providers.errors import Unreachable
 from appliance.services.cooldowns import LONGEST_COOLDOWN as LONGEST_COOLDOWN
@@ -187,7 +188,10 @@ class Router:
                 entries[name] = CatalogueEntry(name, targets[0].provider, leads_to)
         for owner in sorted(listed):
             for model in listed[owner]:
-                entries[f"{owner}/{model}"] = CatalogueEntry(f"{owner}/{model}", owner)
+                name = f"{owner}/{model}"
+                # Of a provider's own making: what no request may say is of no use to anybody.
+                if model and name.isprintable() and len(name) <= LONGEST_MODEL:
+                    entries[name] = CatalogueEntry(name, owner)
         return list(entries.values())
 
     def behind_agent(self, agent: str, config: GatewayConfig) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class TokenCounts:
         route = self._router.resolve(request.model, tenant.config)
         caller.require_model(request.model, map(str, route.targets))
         await require_plain(tenant, caller, request, route)
-        rules = self._rules.find(tenant.config)
+        rules = self._rules.find(tenant.id, tenant.config)
         if rules is not None and rules.looks_at_requests:
             return _UNKNOWN  # what is not to leave is not to leave for counting either
         target = route.targets[0]

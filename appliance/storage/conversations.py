@@ -91,6 +91,27 @@ _PAGE_DOWN = """
 SELECT public_id, item FROM conversation_items WHERE conversation = ? AND id < ?
 ORDER BY id DESC LIMIT ?
 """
+_LAST_RESPONSE = """
+SELECT r.public_id FROM items AS i JOIN responses AS r ON r.id = i.response
+WHERE i.is_output AND r.conversation = ? AND i.public_id = (
+    SELECT public_id FROM conversation_items WHERE conversation = ? ORDER BY id DESC LIMIT 1
+)
+ORDER BY i.id DESC LIMIT 1
+"""
+_BEFORE = """
+SELECT c.id, min(i.id) FROM conversations AS c JOIN conversation_items AS i ON i.conversation = c.id
+WHERE c.public_id = ?
+AND i.public_id IN (SELECT public_id FROM items WHERE response = ? AND is_output)
+"""
+_SIZE_BEFORE = """
+SELECT coalesce(sum(length(item)), 0) FROM conversation_items WHERE conversation = ? AND id < ?
+"""
+_ITEMS_BEFORE = """
+SELECT public_id, coalesce(sealed, item) FROM conversation_items WHERE conversation = ? AND id < ?
+AND public_id NOT IN (SELECT public_id FROM items WHERE response = ? AND NOT is_output)
+ORDER BY id
+"""
+_NO_SESSION = "UPDATE conversations SET session = '' WHERE id = ?"
 _DELETE_ITEM = "DELETE FROM conversation_items WHERE conversation = ? AND public_id = ?"
 _ANYWHERE = """
 SELECT coalesce(i.sealed, i.item) FROM conversation_items AS i
@@ -178,6 +199,18 @@ class Conversations:
     def note_session(self, conversation_id: str, session: str) -> None:
         """Note which session of an agent this conversation goes on in."""
         self._database.write(lambda tx: tx.execute(_SET_SESSION, (session, conversation_id)))
+
+    def last_response(self, conversation_id: str, *, now: datetime) -> str | None:
+        """The id of the response that said the latest of it; None if none that is kept did."""
+
+        def read(tx: Connection) -> str | None:
+            found = _numbers(tx, conversation_id, to_ns(now))
+            if found is None:
+                return None
+            rows = tx.execute(_LAST_RESPONSE, (conversation_id, found[0])).fetchall()
+            return msgspec.convert(rows[0][0], str) if rows else None
+
+        return self._database.read(read)
 
     async def delete(self, conversation_id: str, *, now: datetime) -> bool:
         """Remove a conversation and its items, a few at a time; its responses stay."""
@@ -279,12 +312,17 @@ class Conversations:
         return self._database.read(read)
 
     def delete_item(self, conversation_id: str, item_id: str, *, now: datetime) -> bool:
+        """No agent's session goes on with it: what was deleted is known there."""
+
         def remove(tx: Connection) -> bool:
             found = _numbers(tx, conversation_id, to_ns(now))
             if found is None:
                 return False
             tx.execute(_DELETE_ITEM, (found[0], item_id))
-            return tx.changes() > 0
+            if not tx.changes():
+                return False
+            tx.execute(_NO_SESSION, (found[0],))
+            return True
 
         return self._database.write(remove)
 
@@ -292,6 +330,30 @@ class Conversations:
 def thread_of(tx: Connection, conversation_id: str, *, now_ns: int) -> int | None:
     found = _numbers(tx, conversation_id, now_ns)
     return None if found is None else found[1]
+
+
+def size_before(tx: Connection, conversation_id: str, response: int) -> int | None:
+    """Bytes of what was in a conversation when a response was given there.
+
+    None where nobody knows any more: one of both has left nothing there.
+    """
+    number, place = _before(tx, conversation_id, response)
+    if place is None:
+        return None
+    ((size,),) = tx.execute(_SIZE_BEFORE, (number, place)).fetchall()
+    return msgspec.convert(size, int)
+
+
+def items_before(tx: Connection, conversation_id: str, response: int) -> list[Item]:
+    """The same as a model reads it, without what the response was asked with."""
+    number, place = _before(tx, conversation_id, response)
+    return [item_of(row) for row in tx.execute(_ITEMS_BEFORE, (number, place, response)).fetchall()]
+
+
+def _before(tx: Connection, conversation_id: str, response: int) -> tuple[object, object]:
+    """The numbers of the conversation and of the first item that the response said there."""
+    ((number, place),) = tx.execute(_BEFORE, (conversation_id, response)).fetchall()
+    return number, place
 
 
 def append(tx: Connection, conversation_id: str, items: Sequence[Item]) -> None:

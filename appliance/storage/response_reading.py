@@ -19,11 +19,12 @@ LARGEST_CONTEXT = 64 * 1024 * 1024  # bytes
 _EVENTS_AT_ONCE = 500
 
 LINK = """
-SELECT r.id, r.previous, r.size, r.thread FROM responses AS r JOIN threads AS t ON t.id = r.thread
+SELECT r.id, r.previous, r.size, r.thread, r.conversation
+FROM responses AS r JOIN threads AS t ON t.id = r.thread
 WHERE r.public_id = ? AND t.expires_ns > ?
 """
 INPUTS = "SELECT public_id, item FROM items WHERE response = ? AND NOT is_output ORDER BY place"
-_BODY = "SELECT body FROM responses WHERE id = ?"
+_BODY = "SELECT body, conversation FROM responses WHERE id = ?"
 _OUTPUTS = (
     "SELECT place, public_id, item FROM items WHERE response = ? AND is_output ORDER BY place"
 )
@@ -86,10 +87,15 @@ def chain(tx: Connection, response_id: str, now_ns: int) -> tuple[list[int], int
     while wanted is not None:
         rows = tx.execute(LINK, (wanted, now_ns)).fetchall()
         match rows:
-            case [(int(number), None | str() as previous, int(bytes_), _)]:
+            case [(int(number), None | str() as previous, int(bytes_), _, conversation)]:
                 numbers.append(number)
                 size += bytes_
                 wanted = previous
+                if isinstance(conversation, str):
+                    before = conversations.size_before(tx, conversation, number)
+                    if before is None:
+                        return None
+                    size += before
             case _:
                 return None
         if len(numbers) > LONGEST_CHAIN or size > LARGEST_CONTEXT:
@@ -102,9 +108,15 @@ def chain(tx: Connection, response_id: str, now_ns: int) -> tuple[list[int], int
 
 
 def items(tx: Connection, number: int) -> list[Item]:
-    """What a response was asked with and what it said, as a model reads it."""
-    inputs = [item_of(row) for row in tx.execute(INPUTS, (number,)).fetchall()]
-    ((body,),) = tx.execute(_BODY, (number,)).fetchall()
+    """What a response was asked with and what it said, as a model reads it.
+
+    Before that, what was in its conversation.
+    """
+    ((body, conversation),) = tx.execute(_BODY, (number,)).fetchall()
+    inputs: list[Item] = []
+    if isinstance(conversation, str):
+        inputs += conversations.items_before(tx, conversation, number)
+    inputs += [item_of(row) for row in tx.execute(INPUTS, (number,)).fetchall()]
     shown = output_of(msgspec.convert(body, bytes))
     for row in tx.execute(_OUTPUTS, (number,)).fetchall():
         match row:

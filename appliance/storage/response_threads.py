@@ -141,6 +141,14 @@ def make_room(tx: Connection, size: int, limits: Limits, *, spare: int | None) -
         raise full(limits)
 
 
+def require_place(tx: Connection, limits: Limits, *, spare: int | None) -> None:
+    """Raise what :func:`make_room` would, of any response."""
+    found = totals(tx)
+    is_full = found.responses >= limits.responses or found.bytes >= 2 * limits.bytes
+    if is_full and not tx.execute(_OLDEST, (spare, 1)).fetchall():
+        raise full(limits)
+
+
 def require_room(tx: Connection, size: int, limits: Limits) -> None:
     """Raise :exc:`QuotaExceeded` if ``size`` more bytes would be too many, whatever went for it."""
     if totals(tx).bytes + size > limits.bytes:

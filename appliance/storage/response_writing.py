@@ -66,13 +66,15 @@ def number_of(tx: Connection, response_id: str) -> tuple[int, str | None, int] |
     return None
 
 
-def thread_of(tx: Connection, response: NewResponse, now_ns: int) -> int | None:
+def thread_of(
+    tx: Connection, previous: str | None, conversation: str | None, now_ns: int
+) -> int | None:
     """The thread that a response continues, None if it begins one."""
-    if response.conversation is not None:
-        return conversations.thread_of(tx, response.conversation, now_ns=now_ns)
-    if response.previous is None:
+    if conversation is not None:
+        return conversations.thread_of(tx, conversation, now_ns=now_ns)
+    if previous is None:
         return None
-    rows = tx.execute(response_reading.LINK, (response.previous, now_ns)).fetchall()
+    rows = tx.execute(response_reading.LINK, (previous, now_ns)).fetchall()
     return msgspec.convert(rows[0][3], int) if rows else None
 
 
@@ -224,20 +226,28 @@ def add_events(
 def interrupt(tx: Connection, response: StoredResponse, *, now_ns: int) -> None:
     """Mark a response failed that was under way when its process ended."""
     number, _, _ = number_of(tx, response.id) or (0, None, 0)
-    body = _interrupted(response.body)
+    body, error = _interrupted(response.body)
     finish(tx, number, ResponseState(status=ResponseStatus.FAILED, body=body), now_ns=now_ns)
     if response.has_events:
         ((last,),) = tx.execute(_LAST_EVENT, (number,)).fetchall()
         sequence = msgspec.convert(last, int) + 1
-        event = b'{"type":"response.failed","sequence_number":%d,"response":%s}'
-        tx.execute(_INSERT_EVENT, (number, sequence, event % (sequence, body)))
+        for event in (error, {"type": "response.failed", "response": msgspec.Raw(body)}):
+            text = msgspec.json.encode({**event, "sequence_number": sequence})
+            tx.execute(_INSERT_EVENT, (number, sequence, text))
+            sequence += 1
 
 
-def _interrupted(body: bytes) -> bytes:
-    """The same response, failed."""
-    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    members["status"] = msgspec.Raw(b'"failed"')
-    members["error"] = msgspec.Raw(
-        b'{"code":"server_error","message":"the gateway was started again while it was answering"}'
-    )
-    return msgspec.json.encode(members)
+def _interrupted(body: bytes) -> tuple[bytes, dict[str, object]]:
+    """The same response, failed, and the event that says why."""
+    told = {
+        "code": "interrupted",
+        "message": "the gateway was started again while it was answering",
+    }
+    members = msgspec.json.decode(body, type=dict[str, object])
+    output = members.get("output")
+    for item in output if isinstance(output, list) else ():
+        if item.get("status") == "in_progress":
+            item["status"] = "incomplete"
+    body = msgspec.json.encode({**members, "status": "failed", "error": told})
+    error = {"type": "server_error", "param": None, **told}
+    return body, {"type": "error", "param": None, **told, "error": error}

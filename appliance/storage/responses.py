@@ -117,6 +117,20 @@ class ResponseStore:
         """Raise ``QuotaExceeded`` or ``DiskFull`` if ``size`` more bytes could not be kept."""
         self._room.require(size)
 
+    def require_place(
+        self, *, previous: str | None, conversation: str | None, now: datetime, limits: Limits
+    ) -> None:
+        """Raise :exc:`QuotaExceeded` if one more could not be kept, whatever went for it.
+
+        ``previous`` and ``conversation`` are what it is to continue.
+        """
+
+        def check(tx: Connection) -> None:
+            thread = response_writing.thread_of(tx, previous, conversation, to_ns(now))
+            response_threads.require_place(tx, limits, spare=thread)
+
+        self._database.read(check)
+
     def add(
         self,
         response: NewResponse,
@@ -210,7 +224,9 @@ class ResponseStore:
         """Let the oldest go for a response, each in its own steps."""
 
         def oldest(tx: Connection) -> int | None:
-            thread = response_writing.thread_of(tx, response, to_ns(now))
+            thread = response_writing.thread_of(
+                tx, response.previous, response.conversation, to_ns(now)
+            )
             return response_threads.oldest(tx, response.size, limits, spare=thread)
 
         for _ in range(response_threads.MOST_EVICTED):
@@ -385,7 +401,7 @@ def _make_room(
     """Let what has expired, and the oldest, go for a response; return the thread it is part of."""
     now_ns, expires_ns = to_ns(now), to_ns(expires)
     response_threads.sweep(tx, now_ns=now_ns)
-    thread = response_writing.thread_of(tx, response, now_ns)
+    thread = response_writing.thread_of(tx, response.previous, response.conversation, now_ns)
     response_threads.make_room(tx, response.size, limits, spare=thread)
     if thread is None:
         return response_threads.begin(tx, expires_ns=expires_ns)

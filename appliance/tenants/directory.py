@@ -342,9 +342,14 @@ class Supervisor:
         # forget what runs with it: nothing outlives its grant by more than this.
         while True:
             await trio.sleep(1)
-            for flat in list(self._flats.values()):
-                if flat.runtime is not None:
-                    flat.runtime.jobs.recheck()
+            self._recheck()
+
+    def _recheck(self) -> None:
+        # Not in the loop that sleeps: its variable would keep the last tenant that
+        # was awake, and its answers, in memory until another one wakes.
+        for flat in list(self._flats.values()):
+            if flat.runtime is not None:
+                flat.runtime.jobs.recheck()
 
     async def _wake_when_due(self) -> None:
         while self._nursery is not None:

@@ -37,7 +37,14 @@ LARGEST_OVERLAY = 1024 * 1024  # bytes
 Clock = Callable[[], datetime]
 
 
-BuildProvider = Callable[[ProviderCredential], Provider]
+class OwnProvider(Provider, Protocol):
+    """A provider that a tenant brought, and may take away at any time."""
+
+    def close(self) -> None:
+        """Close what is idle. Calls under way go on to their end."""
+
+
+BuildProvider = Callable[[ProviderCredential], OwnProvider]
 
 
 class Registry(Protocol):
@@ -74,8 +81,7 @@ class TenantResources:
         self._clock = clock
         self._load = load
         self._build_provider = build_provider
-        self._own: dict[str, tuple[ProviderCredential, Provider]] = {}
-        self._replaced: list[Provider] = []
+        self._own: dict[str, tuple[ProviderCredential, OwnProvider]] = {}
         self._sessions: SessionStore | None = None
         self._opening = trio.Lock()
         self._opened = trio.Event()
@@ -112,12 +118,9 @@ class TenantResources:
         credential = self._settings.own.get(provider)
         if credential is None:
             return None
-        known = self._own.get(provider)
-        if known is None or known[0] != credential:
-            if known is not None:
-                self._replaced.append(known[1])  # calls under way still use it
-            known = self._own[provider] = (credential, self._build_provider(credential))
-        return known[1]
+        if provider not in self._own:
+            self._own[provider] = (credential, self._build_provider(credential))
+        return self._own[provider][1]
 
     def refresh(self) -> None:
         """Read the record, the overlay and the keys again; a bad one changes nothing.
@@ -128,7 +131,19 @@ class TenantResources:
         self.meter.limits = settings.limits
         self.meter.assumed_output = settings.config.models.max_output_tokens
         self._settings = settings
+        self._drop_own()
         self.state.mcp.use(settings.config)
+
+    def _drop_own(self) -> None:
+        """Close providers that were taken away or changed.
+
+        A tenant that is never idle would keep a connection for each otherwise,
+        and it may change them as often as it likes.
+        """
+        for name, (credential, provider) in list(self._own.items()):
+            if self._settings.own.get(name) != credential:
+                del self._own[name]
+                provider.close()
 
     async def sessions(self) -> SessionStore:
         """The session store, opened on first use."""
@@ -162,8 +177,7 @@ class TenantResources:
         """Close all of it, whatever fails on the way. Not cancellable."""
         with trio.CancelScope(shield=True):
             async with AsyncExitStack() as stack:
-                current = (provider for _, provider in self._own.values())
-                for provider in (*self._replaced, *current):
+                for _, provider in self._own.values():
                     stack.push_async_callback(provider.aclose)
                 stack.push_async_callback(self._ledger.close)
                 if self._sessions is not None:

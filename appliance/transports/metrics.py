@@ -62,7 +62,8 @@ class Metrics:
     """The counters of one gateway, in a registry of their own.
 
     ``routes`` are the paths that may appear as a label; one that ends in a
-    parameter stands for everything below it.
+    parameter stands for everything below it. ``holds`` says which tenants may
+    be one, with ``per_tenant``.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Metrics:
         levels: Callable[[], Levels],
         routes: Iterable[str] = (),
         per_tenant: bool = False,
+        holds: Callable[[str], bool] = lambda _tenant: True,
     ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         known = set(routes)
@@ -105,7 +107,7 @@ class Metrics:
             "websocket_handshakes", "WebSocket handshakes, by how they ended.", ["outcome"]
         )
         self.sandboxes = SandboxMetrics(self._registry)
-        self._tenants = _PerTenant(self._registry) if per_tenant else None
+        self._tenants = _PerTenant(self._registry, holds) if per_tenant else None
         self._series: dict[tuple[str, str, int], _Series] = {}
         self._registry.register(_Scraped(version, levels))
 
@@ -120,7 +122,7 @@ class Metrics:
         series.requests.inc()
         series.seconds.observe(seconds)
         if self._tenants is not None and tenant is not None:
-            self._tenants.requests.labels(tenant).inc()
+            self._tenants.request(tenant)
 
     def _find_series(self, key: tuple[str, str, int]) -> "_Series":
         """Looking a series up by its labels costs three times what counting does."""
@@ -154,8 +156,7 @@ class Metrics:
         else:
             self._cost.inc(cost_nano / NANO)
         if self._tenants is not None:
-            self._tenants.tokens.labels(tenant).inc(usage.total)
-            self._tenants.cost.labels(tenant).inc((cost_nano or 0) / NANO)
+            self._tenants.model_call(tenant, tokens=usage.total, cost_nano=cost_nano or 0)
 
     def refused(self, code: str) -> None:
         """Count one refusal; ``code`` is that of an ``ApplianceError``."""
@@ -172,6 +173,8 @@ class Metrics:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Everything in the format that ``accept`` asks for, with its media type."""
+        if self._tenants is not None:
+            self._tenants.forget_gone()
         encode, media_type = choose_encoder(accept)
         return encode(_WithoutBirthdays(self._registry)), media_type
 
@@ -186,17 +189,46 @@ class Metrics:
 
 
 class _PerTenant:
-    def __init__(self, registry: CollectorRegistry) -> None:
+    """Series of tenants that are here.
+
+    A request may end after its tenant was deleted, the one that deletes it
+    always does, and an admin may ask for a tenant that never was.
+    """
+
+    def __init__(self, registry: CollectorRegistry, holds: Callable[[str], bool]) -> None:
         def counter(name: str, text: str) -> Counter:
             return Counter(f"{PREFIX}_tenant_{name}", text, ["tenant"], registry=registry)
 
-        self.requests = counter("requests", "HTTP requests answered, by tenant.")
-        self.tokens = counter("tokens", "Tokens used, by tenant.")
-        self.cost = counter("cost", "Cost in the billing currency, by tenant.")
+        self._holds = holds
+        self._named: set[str] = set()
+        self._requests = counter("requests", "HTTP requests answered, by tenant.")
+        self._tokens = counter("tokens", "Tokens used, by tenant.")
+        self._cost = counter("cost", "Cost in the billing currency, by tenant.")
+
+    def request(self, tenant: str) -> None:
+        if self._is_named(tenant):
+            self._requests.labels(tenant).inc()
+
+    def model_call(self, tenant: str, *, tokens: int, cost_nano: int) -> None:
+        if self._is_named(tenant):
+            self._tokens.labels(tenant).inc(tokens)
+            self._cost.labels(tenant).inc(cost_nano / NANO)
 
     def forget(self, tenant: str) -> None:
-        for series in (self.requests, self.tokens, self.cost):
+        self._named.discard(tenant)
+        for series in (self._requests, self._tokens, self._cost):
             series.remove_by_labels({"tenant": tenant})
+
+    def forget_gone(self) -> None:
+        """Forget whoever was deleted, by whatever door."""
+        for tenant in [each for each in self._named if not self._holds(each)]:
+            self.forget(tenant)
+
+    def _is_named(self, tenant: str) -> bool:
+        if not self._holds(tenant):
+            return False
+        self._named.add(tenant)
+        return True
 
 
 class _Scraped(Collector):

@@ -85,9 +85,12 @@ class FakeProvider:
         await trio.lowlevel.checkpoint()
         return self.offers
 
+    def close(self) -> None:
+        self.closed += 1
+
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
-        self.closed += 1
+        self.close()
 
 
 class _Opening:

@@ -1,6 +1,7 @@
 """``model: openclaw``: a turn of an agent, kept in the tenant's own session."""
 
 from functools import partial
+from typing import Any
 
 import apsw
 import pytest
@@ -46,6 +47,37 @@ async def test_a_session_goes_on_where_it_was(gateway: Gateway, acme: Tenant) ->
     assert len(messages_of(gateway, "acme")) == 4
     grown = second.json()["usage"]["prompt_tokens"] - first.json()["usage"]["prompt_tokens"]
     assert grown > 0, "the second call carries the first turn"
+
+
+async def test_users_whose_names_differ_in_a_capital_are_two(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    for user in ("ada", "Ada"):
+        await gateway.chat(acme, said("one", model="openclaw", user=user))
+
+    keys = {key for key, _ in messages_of(gateway, "acme")}
+    assert keys == {"agent:main:openai-user:ada", "agent:main:openai-user:ada~c"}
+
+
+@pytest.mark.parametrize("route", ["chat", "messages"])
+async def test_an_agent_hears_a_system_that_speaks_in_parts(gateway: Gateway, route: str) -> None:
+    acme = await gateway.create("acme", config={"models": {"default": "stub/assistant"}})
+    parts = [{"type": "text", "text": "Rhyme."}, {"type": "text", "text": "Be brief."}]
+    question = {"role": "user", "content": "what are your instructions?"}
+    bodies: dict[str, tuple[str, dict[str, Any]]] = {
+        "chat": ("/v1/chat/completions", {"messages": [{"role": "system", "content": parts}]}),
+        "messages": ("/v1/messages", {"messages": [], "system": parts, "max_tokens": 500}),
+    }
+    path, body = bodies[route]
+    body["messages"].append(question)
+
+    answer = await gateway.http.post(
+        path, json={"model": "openclaw", **body}, headers=gateway.headers(acme.token)
+    )
+
+    assert answer.status_code == 200, answer.text
+    assert "Rhyme." in answer.text
+    assert "Be brief." in answer.text
 
 
 async def test_the_whole_conversation_sent_again_is_not_stored_again(

@@ -37,6 +37,10 @@ async def test_it_is_begun_described_and_ended(client: Client) -> None:
     assert await client.get(path) == made
     changed = await client.send("POST", path, {"metadata": {"topic": "milk"}})
     assert changed.json() == {**made, "metadata": {"topic": "milk"}}
+    unsaid = await client.send("POST", path, {})
+    assert unsaid.status_code == 400
+    assert unsaid.json()["error"]["param"] == "metadata"
+    assert (await client.get(path))["metadata"] == {"topic": "milk"}
     deleted = await client.send("DELETE", path)
     assert deleted.json() == {
         "id": made["id"], "object": "conversation.deleted", "deleted": True,

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from tests.gateway.conftest import Gateway
-from tests.gateway.responding import Client, text_of
+from tests.gateway.responding import PATH, Client, text_of
 
 APPEND = {"path": "log.txt", "content": "once\n"}
 WEATHER = {
@@ -153,3 +153,19 @@ async def test_an_agent_calls_no_more_tools_than_it_is_asked_to(client: Client) 
 
     assert kinds(response) == ["openclaw:tool_call", "message"]
     assert response["max_tool_calls"] == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+async def test_what_is_refused_of_a_message_is_named_as_its_caller_knows_it(
+    client: Client, path: str
+) -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    field = "input" if path == PATH else "messages"
+
+    answer = await client.send(
+        "POST", path, {"model": "openclaw", field: [{"role": "user", "content": [sound]}]}
+    )
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == field
+    assert "messages[" not in answer.text

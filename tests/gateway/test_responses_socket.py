@@ -127,6 +127,21 @@ async def test_what_is_not_stored_can_be_continued_on_its_connection_alone(
     await Client(gateway, acme).get(f"{PATH}/{third['id']}", status=404)
 
 
+async def test_what_is_stored_goes_on_on_the_connection_that_knows_what_was_before(
+    socket: Socket, gateway: Gateway, acme: Tenant
+) -> None:
+    first = await socket.response("my name is Ada", model="stub/assistant", store=False)
+    asked = {"model": "stub/assistant"}
+    second = await socket.response("hm", previous_response_id=first["id"], **asked)
+    third = await socket.response("what is my name?", previous_response_id=second["id"], **asked)
+
+    assert "Ada" in text_of(third)
+    client = Client(gateway, acme)
+    assert (await client.get(f"{PATH}/{third['id']}"))["id"] == third["id"]
+    error = await client.refused(previous_response_id=third["id"])
+    assert error["code"] == "previous_response_not_found"
+
+
 async def test_connections_of_a_tenant_share_the_room_for_what_they_remember(
     gateway: Gateway, acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

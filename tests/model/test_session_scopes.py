@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from appliance.model import session_scopes as scopes
@@ -74,6 +74,35 @@ def test_two_groups_never_share_a_key(one: tuple[str, str], other: tuple[str, st
         for kind in (ChatType.GROUP, ChatType.CHANNEL)
     }
     assert len(keys) == 2 * len({one, other})
+
+
+@given(one=names, other=names)
+@example(one="Ann", other="ann")
+@example(one="Ann", other="ann~c")
+@example(one="ann ", other="ann")
+@example(one=" ann", other="%20ann")
+@example(one="É", other="é")
+@example(one="a" * 501, other="a" * 502)
+def test_two_users_never_share_a_session(one: str, other: str) -> None:
+    keys = {scopes.user_key("acme", "main", user) for user in (one, other)}
+
+    assert len(keys) == len({one, other})
+    for key in keys:
+        assert SessionKey.parse(key.text, tenant="acme") == key
+
+
+@pytest.mark.parametrize(
+    ("user", "rest"),
+    [
+        ("ann@example.org", "ann@example.org"),
+        ("ann lee", "ann lee"),
+        ("Ann", "ann~c"),
+        ("tenant:7", "tenant%3a7"),
+        ("a\nb", "a%0ab"),
+    ],
+)
+def test_users_are_written_as_they_are_where_nobody_else_is_called_so(user: str, rest: str) -> None:
+    assert scopes.user_key("acme", "main", user).rest == f"openai-user:{rest}"
 
 
 @given(peer=peers, thread=names, scope=st.sampled_from(DmScope))

@@ -148,7 +148,6 @@ def recorders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(pieces=st.lists(PIECES, min_size=1, max_size=14))
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
 def test_a_real_shell_runs_no_program_that_was_not_found(

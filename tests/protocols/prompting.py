@@ -60,10 +60,10 @@ documents = (
         kind=st.just("file"),
         media_type=st.just("application/pdf"),
         data=st.just(_DATA),
-        name=st.just("") | words,
+        name=words,
         cache=caches,
     )
-    | st.builds(Attachment, kind=st.just("file"), text=words, name=st.just("") | words)
+    | st.builds(Attachment, kind=st.just("file"), text=words, name=words)
     | st.builds(Attachment, kind=st.just("file"), file_id=names, cache=caches)
 )
 texts = st.builds(Text, text=words, cache=caches)

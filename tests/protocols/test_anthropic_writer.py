@@ -139,6 +139,7 @@ def test_usage_that_nobody_told_is_estimated() -> None:
         ([Finished(FinishReason.LENGTH, None)], "max_tokens", None),
         ([Finished(FinishReason.CONTENT_FILTER, None)], "refusal", None),
         ([ToolCallDelta(0, id="a", name="f"), END], "tool_use", None),
+        ([TextDelta("a"), Finished(FinishReason.TOOL_CALLS, None)], "end_turn", None),
         (
             [ToolCallDelta(0, id="a", name="f"), Finished(FinishReason.LENGTH, None)],
             "max_tokens",

@@ -425,7 +425,7 @@ def said(message: Any, **choice: Any) -> list[Delta]:
         ({"content": "a", "reasoning": "Hm."}, [ReasoningDelta("Hm."), TextDelta("a")]),
         (
             {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, 5]},
-            [TextDelta("a"), TextDelta("b")],
+            [TextDelta("ab")],
         ),
         (
             {

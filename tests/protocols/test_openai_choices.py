@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from appliance.model.calls import Annotation, Delta, FinishReason, TextDelta, ToolCallDelta
+from appliance.model.calls import (
+    Annotation,
+    Delta,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from appliance.protocols.answers import ErrorReported
 from appliance.protocols.openai_chat import AnswerBuilder, ChatWriter, nested
 from appliance.protocols.openai_choices import ChoiceReader, ToolIndexes, finish_reason
@@ -64,6 +71,43 @@ def test_custom_tools_are_called_with_a_text_of_any_form() -> None:
         ToolCallDelta(0, arguments="{"),
         ToolCallDelta(2, id="c", name="run", is_custom=True),  # numbered 0 like another one
         ToolCallDelta(3, id="d", name="run", is_custom=True),
+    ]
+
+
+def test_a_call_from_before_there_were_tools_is_one_of_its_kind() -> None:
+    choice = ChoiceReader()
+    pieces: list[dict[str, Any]] = [
+        {"role": "assistant", "function_call": {"name": "f", "arguments": ""}},
+        {"function_call": {"arguments": '{"x":'}},
+        {"function_call": {"arguments": "1}"}, "tool_calls": []},
+        {"function_call": None},
+    ]
+
+    found = [choice.deltas({"id": "a", "choices": [{"delta": piece}]}) for piece in pieces]
+
+    assert found == [
+        [ToolCallDelta(0, id="call_a_0", name="f")],
+        [ToolCallDelta(0, arguments='{"x":')],
+        [ToolCallDelta(0, arguments="1}")],
+        [],
+    ]
+    assert choice.usual_reason is FinishReason.TOOL_CALLS
+
+
+def test_parts_hold_what_is_said_and_what_is_thought() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}, {"type": "x"}]},
+        {"type": "thinking", "thinking": "."},
+        {"type": "thinking", "thinking": [[]]},
+        {"type": "text", "text": "So"},
+        {"text": ""},
+        None,
+    ]
+
+    assert ChoiceReader().deltas({"choices": [{"delta": {"content": parts}}]}) == [
+        ReasoningDelta("Hm"),
+        ReasoningDelta("."),
+        TextDelta("So"),
     ]
 
 

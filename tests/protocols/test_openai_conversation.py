@@ -62,7 +62,10 @@ BOTH_WAYS: list[tuple[dict[str, Any], Message]] = [
                     "type": "file",
                     "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"},
                 },
-                {"type": "file", "file": {"file_data": "data:text/plain;base64,SGk="}},
+                {
+                    "type": "file",
+                    "file": {"file_data": "data:text/plain;base64,SGk=", "filename": "b.txt"},
+                },
                 {"type": "file", "file": {"file_id": "file-1"}},
             ],
         },
@@ -75,7 +78,7 @@ BOTH_WAYS: list[tuple[dict[str, Any], Message]] = [
                 Attachment(kind="audio", media_type="audio/wav", data="AAAA"),
                 Attachment(kind="audio", media_type="audio/mpeg", data="AAAA"),
                 Attachment(kind="file", media_type="application/pdf", data="AAAA", name="a.pdf"),
-                Attachment(kind="file", text="Hi"),
+                Attachment(kind="file", text="Hi", name="b.txt"),
                 Attachment(kind="file", file_id="file-1"),
             ),
         ),
@@ -300,6 +303,21 @@ def test_two_answers_in_words_stay_two() -> None:
     messages = [Message(role=Role.ASSISTANT, blocks=(Text(text=each),)) for each in "ab"]
 
     assert [each["content"] for each in written(*messages)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        (Attachment(kind="file", media_type="application/pdf", data="AAAA"), "document.pdf"),
+        (Attachment(kind="file", media_type="font/otf", data="AAAA"), "document.bin"),
+        (Attachment(kind="file", text="Hi"), "document.txt"),
+        (Attachment(kind="file", text="Hi", name="b"), "b"),
+    ],
+)
+def test_a_file_has_a_name_because_openai_takes_none_without(file: Attachment, name: str) -> None:
+    ((part,),) = (each["content"] for each in written(Message(role=Role.USER, blocks=(file,))))
+
+    assert part["file"]["filename"] == name
 
 
 def test_a_tool_that_failed_without_a_word_says_so() -> None:

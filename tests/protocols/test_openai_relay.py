@@ -343,8 +343,13 @@ def test_more_choices_than_the_api_makes_are_a_failure() -> None:
              call_delta({"index": 0, "function": {"name": "f", "arguments": "{}"}})],
             [(0, "a", "f", "{}")],
         ),
+        (
+            [call_delta({"index": 0, "id": "a", "function": {"name": [], "arguments": "{}"}}),
+             call_delta({"index": 0, "function": {"name": "f"}})],
+            [(0, "a", "f", "{}")],
+        ),
     ],
-    ids=["bare", "one number for all", "all said twice", "name later"],
+    ids=["bare", "one number for all", "all said twice", "name later", "no name at first"],
 )  # fmt: skip
 def test_calls_are_numbered_and_named_once(
     events: list[bytes], expected: list[tuple[Any, ...]]
@@ -409,6 +414,43 @@ def test_a_whole_answer_is_put_right_in_the_same_way() -> None:
         },
         {"id": "b", "function": {"name": "g", "arguments": ""}, "type": "function"},
     ]
+
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+PARTS = [THOUGHT, {"type": "text", "text": "a"}, {"type": "reference"}, {"text": "b"}, 5]
+
+
+def test_an_answer_in_parts_is_one_text_and_what_was_thought() -> None:
+    _, passed = read([ROLE, delta({"content": PARTS}), WORD, END, DONE])
+
+    assert [choice["delta"] for choice in choices(passed)] == [
+        {"role": "assistant", "content": ""},
+        {"content": "ab", "reasoning_content": "Hm."},
+        {"content": "Hi"},
+        {},
+    ]
+
+
+def test_a_whole_answer_in_parts_is_one_text_too() -> None:
+    message = {"role": "assistant", "content": PARTS, "reasoning_content": "Already."}
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+
+    told = json.loads(Completion(json.dumps(body).encode()).relayed(None))
+
+    assert told["choices"][0]["message"] == {**message, "content": "ab"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"function_call": {"name": "find", "arguments": '{"q":1}'}},
+        {"tool_calls": [{"index": 0, "id": "c", "custom": {"name": "find", "input": '{"q":1}'}}]},
+    ],
+)
+def test_calls_of_every_kind_count_as_said(said: dict[str, Any]) -> None:
+    reader, _ = read([ROLE, delta(said), delta({}, "stop"), DONE])
+
+    assert reader.text_bytes == len("find") + len('{"q":1}')
 
 
 def test_a_whole_answer_without_usage_tells_the_estimate() -> None:

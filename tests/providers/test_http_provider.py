@@ -400,6 +400,19 @@ async def test_an_error_as_the_first_event_is_a_refusal_like_any_other(
 
 
 @EVERY
+async def test_a_stream_without_a_word_has_not_begun_where_somebody_else_can_be_asked(
+    bench: Bench, dialect: str
+) -> None:
+    provider = bench.provider(dialect)
+
+    with pytest.raises(UpstreamFailed, match="before it was complete"):
+        async with provider.open(replace(call(model="fault-no-words"), has_next=True)):
+            raise AssertionError("it has not begun")
+    async with provider.open(replace(call(model="mock"), has_next=True)) as reply:
+        assert text_of(await deltas(reply)) == TEXT
+
+
+@EVERY
 async def test_an_answer_whose_first_token_came_in_time_is_whole(
     bench: Bench, dialect: str
 ) -> None:

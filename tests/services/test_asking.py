@@ -79,6 +79,16 @@ async def test_who_failed_before_is_named_with_the_reason(tenant: FakeTenant) ->
     assert again.trail.header() == "stub/mock;reason=cooling"
 
 
+async def test_all_but_the_last_are_told_that_somebody_else_can_be_asked(
+    tenant: FakeTenant,
+) -> None:
+    stub, spare = scripted(DOWN), scripted(None)
+
+    await ask(Exchange(stub, spare), tenant, EITHER)
+
+    assert [call.has_next for call in (*stub.calls, *spare.calls)] == [True, False]
+
+
 async def test_who_has_no_word_for_a_request_is_passed_over(tenant: FakeTenant) -> None:
     wordless = InvalidRequest.at("n", "cannot be expressed here", "leave it out")
     exchange = Exchange(scripted(wordless, wordless), scripted(None, DOWN))

@@ -146,6 +146,7 @@ class TestExceeded:
 
         assert refusal.detail == "tokens_per_day is 0: this tenant may not spend any"
         assert refusal.facts["limit"] == 0
+        assert refusal.retry_after is None  # no day is long enough
 
     @pytest.mark.parametrize(
         ("before_end_ns", "seconds"),

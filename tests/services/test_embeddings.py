@@ -113,6 +113,14 @@ async def test_the_caller_gets_the_encoding_it_asked_for(tenant: FakeTenant) -> 
     assert b'"embedding":"AACAPwAAAEA="' in answer
 
 
+async def test_vectors_of_another_size_are_refused_and_booked(tenant: FakeTenant) -> None:
+    with pytest.raises(EmbeddingRefused, match="stub answered with 2 numbers") as refused:
+        await embed(tenant, FakeEmbedder("stub"), request(dimensions=3))
+
+    assert refused.value.fields[0].field == "dimensions"
+    assert tenant.entries("outcome, input_tokens") == [("ok", 10)]
+
+
 async def test_a_usage_that_is_not_told_is_estimated(tenant: FakeTenant) -> None:
     stub = FakeEmbedder("stub", answers=[None])
     answer = msgspec.json.decode(await embed(tenant, stub))

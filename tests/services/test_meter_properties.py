@@ -231,7 +231,7 @@ def world(limits: Quotas) -> Iterator[World]:
         yield World(limits, Path(path))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(limits=quotas, steps=steps)
 def test_no_limit_is_passed_and_the_books_balance(limits: Quotas, steps: list[Step]) -> None:
     async def play(world: World) -> None:
@@ -266,7 +266,7 @@ clients = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(limits=quotas, clients=st.lists(clients, max_size=25))
 def test_calls_that_run_together_and_are_cancelled_anywhere_leave_nothing_behind(
     limits: Quotas, clients: list[Client]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from appliance.model.errors import (
     ApplianceError,
@@ -265,6 +266,39 @@ async def test_what_came_before_a_cancellation_is_estimated_and_billed(
 
     columns = "outcome, input_tokens, output_tokens, estimated"
     assert tenant.entries(columns) == [("cancelled", 8, 10, 1)]
+
+
+@pytest.mark.parametrize(("is_streamed", "waited"), [(False, 7.0), (True, 0.0)])
+async def test_who_reads_an_answer_in_one_piece_waits_for_all_of_it(
+    exchange: Exchange,
+    tenant: FakeTenant,
+    autojump_clock: MockClock,
+    *,
+    is_streamed: bool,
+    waited: float,
+) -> None:
+    request = replace(STRAIGHT, stream=is_streamed)
+    async with exchange.calls.open(tenant, CALLER, request) as call:
+        await trio.sleep(7)
+
+    assert call.waited == pytest.approx(waited)
+
+
+async def test_an_answer_that_breaks_off_says_whose_it_was_and_what_it_took(
+    exchange: Exchange, tenant: FakeTenant, autojump_clock: MockClock
+) -> None:
+    async def read() -> None:
+        async with exchange.calls.open(tenant, CALLER, replace(STRAIGHT, stream=False)):
+            await trio.sleep(7)
+            raise UpstreamFailed("it broke off")
+
+    with pytest.raises(UpstreamFailed) as failed:
+        await read()
+
+    assert failed.value.waited == pytest.approx(7)
+    assert failed.value.trail is not None
+    assert failed.value.trail.attempts == 1
+    assert failed.value.trail.header() == "stub/mock;reason=upstream-failed"
 
 
 async def test_a_provider_that_was_asked_and_not_awaited_is_paid_for_the_prompt(

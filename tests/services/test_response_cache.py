@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -336,7 +336,6 @@ VOICES = st.sampled_from(
 
 
 @given(st.lists(VOICES, max_size=30), st.sampled_from([1000, 4000, 100_000]))
-@settings(deadline=None)
 def test_what_is_kept_says_the_same_in_fewer_pieces(deltas: list[Delta], most_bytes: int) -> None:
     told = [*deltas, Finished(FinishReason.STOP, None)]
     recording = RecordingReply(

@@ -295,7 +295,8 @@ async def test_the_catalogue_lists_aliases_and_what_providers_offer(
     clock: Clock, autojump_clock: MockClock
 ) -> None:
     providers: Mapping[str, Provider] = {
-        "a": FakeProvider("a", "one", "org/two"),
+        # The others could not be asked for.
+        "a": FakeProvider("a", "one", "org/two", "", "x\ny", "x" * 300),
         "b": FakeProvider("b"),
         "c": FakeProvider("c", "late", delay=60),
         "unconfigured": FakeProvider("unconfigured", "x"),

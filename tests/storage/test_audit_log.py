@@ -136,7 +136,7 @@ def test_a_change_of_whatever_byte_is_found(log: AuditLog, state: StateDirectory
 
 
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_lines_are_cut_doubled_or_moved_it_is_found(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

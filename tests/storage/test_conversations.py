@@ -110,6 +110,56 @@ async def test_an_item_is_in_it_once(store: ResponseStore) -> None:
     assert await held(store) == ["a", "r-in0", "c"]
 
 
+async def test_whose_words_are_its_latest_is_known(store: ResponseStore) -> None:
+    begin(store)
+    latest = store.conversations.last_response
+    assert latest("conv_1", now=NOON) is None
+    add(store, response("a", conversation="conv_1"))
+    add(store, response("b", conversation="conv_1"))
+    add(store, response("elsewhere", previous="b"))
+    assert latest("conv_1", now=NOON) == "b"
+
+    store.conversations.add_items("conv_1", [item("x")], now=NOON, expires=NOON + MONTH)
+
+    assert latest("conv_1", now=NOON) is None
+    assert latest("conv_2", now=NOON) is None
+    assert latest("conv_1", now=NOON + MONTH) is None
+
+
+async def test_what_is_deleted_from_it_ends_its_session(store: ResponseStore) -> None:
+    begin(store, "conv_1", item("x"))
+    store.conversations.note_session("conv_1", "agent:main:s")
+
+    assert not store.conversations.delete_item("conv_1", "y", now=NOON)
+    found = store.conversations.find("conv_1", now=NOON)
+    assert found is not None
+    assert found.session == "agent:main:s"
+    assert store.conversations.delete_item("conv_1", "x", now=NOON)
+
+    found = store.conversations.find("conv_1", now=NOON)
+    assert found is not None
+    assert found.session == ""
+
+
+async def test_a_response_in_it_continues_what_was_before(store: ResponseStore) -> None:
+    begin(store, "conv_1", item("x"))
+    add(store, response("a", conversation="conv_1"))
+    add(store, response("b", conversation="conv_1"))
+    add(store, response("c", conversation="conv_1"))
+    add(store, response("apart", previous="b"))
+    add(store, response("failed", conversation="conv_1", status=ResponseStatus.FAILED))
+
+    found = await store.context("apart", now=NOON)
+
+    assert found is not None
+    assert [each.id for each in found] == [
+        "x", "a-in0", "a-out", "b-in0", "b-out", "apart-in0", "apart-out",
+    ]  # fmt: skip
+    assert await store.context("failed", now=NOON) is None, "nobody knows where it was"
+    await store.conversations.delete("conv_1", now=NOON)
+    assert await store.context("apart", now=NOON) is None
+
+
 async def test_items_are_added_found_listed_and_removed(store: ResponseStore) -> None:
     begin(store)
     added = [item(name) for name in "abc"]

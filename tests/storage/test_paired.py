@@ -165,7 +165,7 @@ tokens = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts, texts, st.dictionaries(texts, tokens, max_size=3), st.lists(texts, max_size=5))
 def test_any_text_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory,

@@ -134,7 +134,7 @@ DEEDS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(DEEDS)
 def test_each_key_is_begun_once(deeds: list[tuple[str, str]]) -> None:
     store = store_in_memory()

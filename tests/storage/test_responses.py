@@ -387,6 +387,8 @@ async def test_what_a_process_left_under_way_has_failed(tmp_path: Path) -> None:
     root = tenant_root(tmp_path / "acme")
     first = await ResponseStore.open(root, now=NOON)
     add(first, queued())
+    half = body("bg", item("m", status="in_progress"), status="in_progress")
+    first.update("bg", ResponseState(status=ResponseStatus.IN_PROGRESS, body=half), now=NOON)
     add(first, queued("quiet"))
     first.add_events("bg", [(0, b'{"type":"response.created"}')])
     await first.close()
@@ -398,12 +400,14 @@ async def test_what_a_process_left_under_way_has_failed(tmp_path: Path) -> None:
     assert found.status is ResponseStatus.FAILED
     shown = msgspec.json.decode(found.body)
     assert shown["status"] == "failed"
-    assert shown["error"]["code"] == "server_error"
+    assert shown["error"]["code"] == "interrupted"
+    assert [each["status"] for each in shown["output"]] == ["incomplete"]
     events = second.events("bg", after=0, now=NOON)
-    assert [number for number, _ in events] == [1]
-    assert msgspec.json.decode(events[0][1]) == {
-        "type": "response.failed", "sequence_number": 1, "response": shown,
-    }  # fmt: skip
+    assert [number for number, _ in events] == [1, 2]
+    error, failed = [msgspec.json.decode(event) for _, event in events]
+    assert (error["type"], error["sequence_number"]) == ("error", 1)
+    assert error["error"]["code"] == error["code"] == "interrupted"
+    assert failed == {"type": "response.failed", "sequence_number": 2, "response": shown}
     quiet = second.find("quiet", now=NOON)
     assert quiet is not None
     assert (quiet.status, quiet.has_events) == (ResponseStatus.FAILED, False)
@@ -636,3 +640,16 @@ async def test_it_is_a_database_of_its_own_kind(tmp_path: Path) -> None:
     assert database.read(lambda tx: tx.execute("PRAGMA integrity_check").fetchall()) == [("ok",)]
     await database.close()
     root.close()
+
+
+async def test_what_could_not_be_kept_is_known_before(store: ResponseStore) -> None:
+    limits = Limits(responses=2)
+    wanted: dict[str, Any] = {"conversation": None, "now": NOON, "limits": limits}
+    add(store, response("a"))
+    store.require_place(previous="a", **wanted)
+    add(store, response("b", previous="a"))
+
+    with pytest.raises(QuotaExceeded):
+        store.require_place(previous="b", **wanted)
+    store.require_place(previous=None, **wanted)
+    add(store, response("c"), limits=limits)

@@ -130,7 +130,7 @@ DEEDS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(DEEDS)
 def test_totals_are_right_whatever_was_done(deeds: list[tuple[str, int, str]]) -> None:
     store = store_in_memory()

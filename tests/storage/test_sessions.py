@@ -261,7 +261,7 @@ async def test_every_query_of_a_turn_finds_its_rows_by_index(tmp_path: Path) -> 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=5))
 async def test_any_text_comes_back_as_it_was(turns: list[tuple[str, str]]) -> None:
     connection = Connection(":memory:")

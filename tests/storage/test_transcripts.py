@@ -142,7 +142,7 @@ values = st.recursive(
 objects = st.dictionaries(texts | st.just("content"), values, max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(objects, max_size=6), st.integers(1, 7), st.integers(1, 8))
 def test_any_json_comes_back_in_any_page(
     messages: list[dict[str, object]], limit: int, before: int

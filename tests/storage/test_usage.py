@@ -374,7 +374,7 @@ calls = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     calls=calls,
     bounds=st.tuples(*[st.integers(at(2027, 12, 30), at(2028, 3, 2))] * 2),

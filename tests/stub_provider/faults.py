@@ -84,6 +84,15 @@ def _no_end(asked: Asked) -> Answer:
     return replace(answer, pieces=answer.pieces[:-missing])
 
 
+def _no_words(asked: Asked) -> Answer:
+    """A stream that begins as it should, and ends before it has said anything."""
+    answer = good(asked)
+    if not asked.stream:
+        return _malformed(asked)
+    before = {"openai": 1, "anthropic": 2, "responses": 2, "ollama": 0}[asked.dialect]
+    return replace(answer, pieces=answer.pieces[:before])
+
+
 def _no_done(asked: Asked) -> Answer:
     """A chat completion that is whole, and leaves it at that."""
     answer = good(asked)
@@ -348,6 +357,7 @@ FAULTS: Mapping[str, Fault] = {
     "no-done": _no_done,
     "no-end": _no_end,
     "no-usage": _no_usage,
+    "no-words": _no_words,
     "odd-tools": _odd_tools,
     "redirect": _redirect,
     "slow": _slow,

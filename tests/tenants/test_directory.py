@@ -1,5 +1,7 @@
 """Tenants that are awake: woken once, put to sleep, stopped, and kept from each other."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -378,6 +380,18 @@ async def test_use_puts_off_sleep(house: House, autojump_clock: MockClock) -> No
         await trio.sleep(250)
 
     assert house.disk.opened == ["acme"]
+
+
+async def test_of_a_tenant_that_sleeps_nothing_is_kept_in_memory(
+    house: House, autojump_clock: MockClock
+) -> None:
+    await house.supervisor.perform("acme", hello, caller=caller())
+    held = weakref.ref(house.disk.open["acme"])
+    await trio.sleep(600)
+
+    assert house.asleep == ["acme"]
+    gc.collect()
+    assert held() is None
 
 
 async def test_a_request_that_comes_while_its_tenant_falls_asleep_wakes_it_again(
@@ -783,7 +797,7 @@ async def test_memory_can_be_returned() -> None:
 
 
 @given(seed=st.integers(min_value=0, max_value=10_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_whatever_happens_in_whatever_order_nothing_is_left_over(seed: int) -> None:
     chance = Random(seed)  # noqa: S311 - a test's dice
 

@@ -1,7 +1,7 @@
 """What a tenant holds open: read from its files, read again, and closed whatever happens."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,14 @@ from appliance.model.errors import (
     Unavailable,
 )
 from appliance.model.quotas import Quotas
-from appliance.providers.base import Provider
 from appliance.storage.credentials import CredentialStore, ProviderCredential, Vault
-from appliance.tenants.resources import LARGEST_OVERLAY, OVERLAY, TenantOpener, TenantResources
+from appliance.tenants.resources import (
+    LARGEST_OVERLAY,
+    OVERLAY,
+    OwnProvider,
+    TenantOpener,
+    TenantResources,
+)
 from tests.books import spend
 from tests.fakes.cancelling import each_cancellation
 from tests.fakes.providers import FakeProvider
@@ -48,7 +53,7 @@ class Bench:
             clock=self.tenancy.clock,
         )
 
-    def _build(self, credential: ProviderCredential) -> Provider:
+    def _build(self, credential: ProviderCredential) -> OwnProvider:
         provider = FakeProvider(credential.provider)
         self.built.append(credential)
         self.providers.append(provider)
@@ -223,7 +228,27 @@ async def test_a_provider_of_ones_own_is_built_once_and_again_when_it_changes(
         assert acme.own_provider("mine") is None
         assert "mine" not in acme.config.providers
 
-    assert [provider.closed for provider in bench.providers] == [1, 1]
+
+async def test_a_provider_that_is_not_in_use_any_more_keeps_no_connections(bench: Bench) -> None:
+    def closed() -> list[int]:
+        return [provider.closed for provider in bench.providers]
+
+    bench.give(MINE)
+    async with bench.opener("acme") as acme:
+        acme.own_provider("mine")
+        acme.refresh()
+        assert closed() == [0], "nothing has changed"
+
+        bench.give(replace(MINE, api_key="sk-new"))
+        acme.refresh()
+        assert closed() == [1], "at once: the tenant may stay awake for good"
+
+        acme.own_provider("mine")
+        bench.take("mine")
+        acme.refresh()
+        assert closed() == [1, 1]
+
+    assert closed() == [1, 1], "once is enough"
 
 
 async def test_a_key_for_another_address_never_goes_to_the_gateways_provider(

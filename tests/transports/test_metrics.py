@@ -41,6 +41,17 @@ def observe(counted: Metrics, route: str, method: str = "GET", tenant: str | Non
     counted.observe(route=route, method=method, status=200, seconds=0.2, tenant=tenant)
 
 
+def call(counted: Metrics, tenant: str) -> None:
+    """Count a call of a model that took one token."""
+    counted.model_call(
+        provider="stub",
+        outcome=OutcomeStatus.OK,
+        usage=TokenUsage(input=1),
+        cost_nano=1,
+        tenant=tenant,
+    )
+
+
 def test_every_series_has_our_prefix_and_says_what_it_is() -> None:
     counted = metrics(per_tenant=True)
     observe(counted, "/v1/models", tenant="acme")
@@ -120,6 +131,33 @@ def test_a_deleted_tenant_leaves_no_series() -> None:
     counted.forget("acme")
     counted.forget("never-seen")
 
+    assert "acme" not in counted.render("")[0].decode()
+
+
+def test_what_ends_after_its_tenant_was_deleted_makes_no_series() -> None:
+    here = {"acme"}
+    counted = Metrics(version="1", levels=levels, per_tenant=True, holds=here.__contains__)
+    observe(counted, "/v1/models", tenant="acme")
+    observe(counted, "/v1/tenants/{id}", tenant="made-up-by-an-admin")
+    here.clear()
+    counted.forget("acme")
+    observe(counted, "/v1/tenants/{id}", method="DELETE", tenant="acme")
+    call(counted, tenant="acme")
+
+    text = counted.render("")[0].decode()
+    assert "acme" not in text
+    assert "made-up" not in text
+    assert samples(counted)["tokens_total", "input"] == 1, "the sums have it"
+
+
+def test_a_tenant_that_nobody_told_of_leaves_no_series_either() -> None:
+    here = {"acme", "other"}
+    counted = Metrics(version="1", levels=levels, per_tenant=True, holds=here.__contains__)
+    for tenant in ("acme", "other"):
+        call(counted, tenant=tenant)
+    here.remove("acme")
+
+    assert samples(counted)["tenant_tokens_total", "other"] == 1
     assert "acme" not in counted.render("")[0].decode()
 
 

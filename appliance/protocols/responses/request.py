@@ -12,7 +12,13 @@ from appliance.protocols.request_members import encoded
 from appliance.protocols.responses import options
 from appliance.protocols.responses.fields import Members
 from appliance.protocols.responses.forms import form_members
-from appliance.protocols.responses.items import Item, check_calls, input_items
+from appliance.protocols.responses.items import (
+    PREFIXES,
+    Item,
+    check_calls,
+    input_items,
+    new_id,
+)
 from appliance.protocols.responses.tools import is_hosted, read_tool_choice, read_tools
 
 LONGEST_MODEL = 256  # characters
@@ -320,10 +326,20 @@ def _input(at: Members, *, needed: bool) -> tuple[Item, ...]:
         raise InvalidRequest.at(
             "input", f"has {len(raw)} items; the limit is {MOST_ITEMS}", "continue a response"
         )
-    items = () if raw is None else input_items(raw, "input")
+    items = () if raw is None else _told_apart(input_items(raw, "input"))
     if not items and needed:
         reason = "is missing" if raw is None else "must not be empty"
         raise InvalidRequest.at("input", reason, "send a string or a list of items")
+    return items
+
+
+def _told_apart(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The items, of which no two have one id: lists of them are read page by page, by ids."""
+    seen: set[str] = set()
+    for item in items:
+        if item["id"] in seen and item["type"] in PREFIXES:
+            item["id"] = new_id(PREFIXES[item["type"]])
+        seen.add(item["id"])
     return items
 
 

@@ -128,7 +128,7 @@ class ResponseWriter:
             model=self._model,
             status=self.status,
             output=self.output,
-            completed_at=self._completed_at,
+            completed_at=self._completed_at if self.status == COMPLETED else None,
             incomplete_reason=_INCOMPLETE_REASONS.get(finished.reason)
             if finished is not None and is_incomplete
             else None,
@@ -202,7 +202,7 @@ class ResponseWriter:
         return self._log.take()
 
     def tail(self) -> bytes:
-        self._complete()
+        self.complete()
         self._log.add(f"response.{self.status}", response=self.response())
         return self._log.take() + DONE
 
@@ -215,7 +215,7 @@ class ResponseWriter:
         self._log.is_silent = True
         self._model = model
         self.end(usage)
-        self._complete()
+        self.complete()
         return msgspec.json.encode(self.response())
 
     def failed(
@@ -418,12 +418,13 @@ class ResponseWriter:
         self._hosted.clear()
         self._relayed.clear()
 
-    def _complete(self) -> None:
-        finished = self._finished
-        is_cut = finished is not None and finished.reason in _INCOMPLETE_REASONS
+    def complete(self) -> None:
+        """The response is as its last event will have it; once is enough."""
+        if self.status in {COMPLETED, INCOMPLETE}:
+            return
+        is_cut = self._finished is not None and self._finished.reason in _INCOMPLETE_REASONS
         self.status = INCOMPLETE if is_cut else COMPLETED
-        if not is_cut:
-            self._completed_at = int(self._clock())
+        self._completed_at = None if is_cut else int(self._clock())
 
     def _create(self) -> msgspec.Raw:
         """Tell that the response is there, if nobody knows yet; return it."""

@@ -49,8 +49,8 @@ _NOT_TEXT = frozenset(
     {
         "type", "role", "id", "call_id", "tool_call_id", "tool_use_id", "data", "url",
         "image_url", "file_data", "file_url", "file_id", "media_type", "format", "signature",
-        "thinking_signature", "thought_signature", "encrypted_content", "detail", "status",
-        "object", "cache_control", "images", "citations", "phase", "effort", "verbosity", "mode",
+        "thinking_signature", "thought_signature", "encrypted_content", "encrypted_index", "detail",
+        "status", "object", "cache_control", "images", "phase", "effort", "verbosity", "mode",
         "server_url",
     }
 )  # fmt: skip

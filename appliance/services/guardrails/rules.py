@@ -24,7 +24,7 @@ from appliance.services.guardrails.windows import Detector, Watch
 
 log = logging.getLogger(__name__)
 
-_MOST_KNOWN = 256  # configs of tenants that differ
+_MOST_KNOWN = 256  # tenants
 _LONG = 64 * 1024  # bytes that are looked through beside the loop, by …
 _FEW = 8  # detectors; by more of them, fewer bytes
 
@@ -96,12 +96,22 @@ class Meetings:
             raise GuardrailBlocked(watch.rule)
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class _Known:
+    given: object
+    own: object
+    rules: Rules
+
+
 class RuleBook:
     """Compiled rules by the sections of the config they come from."""
 
     def __init__(self) -> None:
         # By identity: a config never changes, and its lists live as long as their entry.
-        self._known: OrderedDict[tuple[int, int], tuple[object, object, Rules]] = OrderedDict()
+        self._known: WeakValueDictionary[tuple[int, int], _Known] = WeakValueDictionary()
+        # Those of one config for each tenant, however often it changes its own: three
+        # hundred patterns can take 200 MB.
+        self._in_use: OrderedDict[str, _Known] = OrderedDict()
         # As long as somebody waits for it: megabytes take seconds, of which a
         # tenant gets one thread and not all there are.
         self._threads: WeakValueDictionary[str, trio.CapacityLimiter] = WeakValueDictionary()
@@ -113,18 +123,20 @@ class RuleBook:
             thread = self._threads[tenant] = trio.CapacityLimiter(1)
         return Meetings(tenant, thread=thread)
 
-    def find(self, config: GatewayConfig) -> Rules | None:
+    def find(self, tenant: str, config: GatewayConfig) -> Rules | None:
         """The operator's rules and then the tenant's; None where there are none."""
         given, own = config.guardrails, config.defaults.guardrails
         if not given and not own:
+            self._in_use.pop(tenant, None)
             return None
         key = (id(given), id(own))
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = (given, own, _compiled([*given, *own]))
-            if len(self._known) > _MOST_KNOWN:
-                self._known.popitem(last=False)
-        return known[2]
+            known = self._known[key] = _Known(given, own, _compiled([*given, *own]))
+        self._in_use[tenant] = known
+        if len(self._in_use) > _MOST_KNOWN:
+            self._in_use.popitem(last=False)
+        return known.rules
 
 
 def _compiled(rules: Sequence[Guardrail]) -> Rules:

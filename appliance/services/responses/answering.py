@@ -12,12 +12,12 @@ import trio
 from appliance.model.cache_use import CacheWish
 from appliance.model.callers import Caller
 from appliance.model.calls import Delta, Dialect, Finished
-from appliance.model.errors import ContextTooLong, InvalidRequest
+from appliance.model.errors import ContextTooLong, Fault, InvalidRequest
 from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
 from appliance.protocols.chat_request import ChatRequest
 from appliance.protocols.responses.items import TOOL_CALL, Item
-from appliance.protocols.responses.options import TOOL_CALLS
+from appliance.protocols.responses.options import LOGPROBS, TOOL_CALLS
 from appliance.protocols.responses.request import ResponsesRequest, prompt_size
 from appliance.protocols.translation import read_prompt, write_body
 from appliance.providers.base import LARGEST_ANSWER
@@ -120,7 +120,7 @@ class ModelAnswer:
 
     def _require_open_tools(self) -> None:
         """Raise :exc:`InvalidRequest` where answers are looked through: nobody could, in theirs."""
-        rules = self._calls.rules.find(self._tenant.config)
+        rules = self._calls.rules.find(self._tenant.id, self._tenant.config)
         if rules is not None and any(each.action != "flag" for each in rules.answer):
             raise InvalidRequest.at(
                 "tools",
@@ -161,12 +161,30 @@ class ModelAnswer:
             usage = added(self._summary.usage, usage or TokenUsage())
             call.cost_nano = _sum(self._summary.cost_nano, call.cost_nano)
             call.is_estimated = usage.estimated
-        if run.is_streamed:
-            rest = run.writer.end(usage) + run.writer.tail()
-        else:
-            rest = run.writer.whole(call.target.model, usage)
-        await self._complete()
-        await self._sink.finish(call, rest)
+        if not run.is_streamed:
+            whole = run.writer.whole(call.target.model, usage)
+            await self._complete()
+            await self._sink.finish(call, whole)
+            return
+        await _finish_stream(run, self._sink, call, usage, self._complete)
+
+
+async def _finish_stream(
+    run: ResponseRun,
+    sink: ResponseSink,
+    call: OpenCall,
+    usage: TokenUsage | None,
+    complete: Complete,
+) -> None:
+    """Write the last events. That it is complete is told, and counted, once it is kept."""
+    run.unsent = run.writer.end(usage)
+    run.writer.complete()
+    last = b""
+    if run.asked.request.background:
+        last = run.writer.tail()  # it is kept with all of its events
+    await complete()
+    rest, run.unsent = run.unsent, b""
+    await sink.finish(call, rest + (last or run.writer.tail()))
 
 
 class AgentAnswer:
@@ -260,16 +278,16 @@ class AgentAnswer:
         writer = self._run.writer
         if self._run.is_streamed:
             await self.deltas([finished])
-            rest = writer.end(finished.usage) + writer.tail()
-        else:
-            writer.collect([finished])
-            rest = writer.whole(self._model, finished.usage)
+            await _finish_stream(self._run, self._sink, call, finished.usage, self._complete)
+            return
+        writer.collect([finished])
+        whole = writer.whole(self._model, finished.usage)
         await self._complete()
-        await self._sink.finish(call, rest)
+        await self._sink.finish(call, whole)
 
 
-async def turn_of(tenant: ResponsesTenant, run: ResponseRun, continued: str) -> TurnRequest:
-    """The turn that a request asks of its agent; ``continued`` is the session it goes on in.
+async def turn_of(tenant: ResponsesTenant, run: ResponseRun, found: Continued) -> TurnRequest:
+    """The turn that a request asks of its agent; ``found`` is what it goes on from.
 
     Without a session of its own, and where what was said before did not come
     from this agent, the whole conversation is sent along and nothing is
@@ -282,9 +300,8 @@ async def turn_of(tenant: ResponsesTenant, run: ResponseRun, continued: str) -> 
     request = run.resolved
     key, follows = run.asked.session, None
     if key is None and request.store:
-        key = _going_on(tenant.id, agent, continued)
-        if key is not None and request.previous_response_id is not None:
-            follows = _run_of(request.previous_response_id)
+        key = _going_on(tenant.id, agent, found.session)
+        follows = None if key is None else _run_of(found.last)
     keeps = key is not None
     if key is None:
         key = SessionKey(tenant.id, agent, f"responses:{secrets.token_hex(12)}")
@@ -340,6 +357,17 @@ def _is_answer(item: Item) -> bool:
 
 async def _chat(run: ResponseRun) -> ChatRequest:
     request = run.resolved
+    for name, is_given in (
+        ("include", LOGPROBS in request.include),
+        ("top_logprobs", request.top_logprobs),
+    ):
+        if is_given:
+            raise InvalidRequest.at(
+                name,
+                "an agent gives no log probabilities",
+                "name a model as provider/model instead",
+                fault=Fault.UNSUPPORTED,
+            )
     body = await upstream_body(
         replace(request, input=tuple(without_paused([*run.context, *request.input]))), ()
     )

@@ -25,12 +25,14 @@ _MOST_CUTS = 8
 class Continued:
     """``request`` has what it refers to in place; ``context`` is what was before it.
 
-    ``session`` is that of the agent that answered last, '' where none did.
+    ``session`` is that of the agent that answered last, '' where none did, and ``last``
+    the response it gave: what was said in that session since is not part of this.
     """
 
     request: ResponsesRequest
     context: Sequence[Item]
     session: str = ""
+    last: str = ""
 
 
 async def continued(
@@ -43,13 +45,15 @@ async def continued(
     """Raises :exc:`PreviousResponseNotFound`, :exc:`NotFound` (of a conversation),
     :exc:`InvalidRequest` (of a reference) and :exc:`TooLarge`."""
     request = await _with_references(store, request, now=now)
+    last = ""
     if request.previous_response_id is not None:
-        context, session = await _chain(store, request.previous_response_id, now, memory)
+        last = request.previous_response_id
+        context, session = await _chain(store, last, now, memory)
     elif request.conversation is not None:
-        context, session = await _conversation(store, request.conversation, now)
+        context, session, last = await _conversation(store, request.conversation, now)
     else:
         context, session = (), ""
-    return Continued(request=request, context=context, session=session)
+    return Continued(request=request, context=context, session=session, last=last)
 
 
 async def _chain(
@@ -64,17 +68,23 @@ async def _chain(
     items = await store.context(response_id, now=now)
     if items is None:
         raise PreviousResponseNotFound
-    return await _decoded(items), previous.session
+    session = previous.session
+    if previous.conversation is not None:
+        talk = store.conversations.find(previous.conversation, now=now)
+        session = session if talk is not None and talk.session else ""
+    return await _decoded(items), session
 
 
 async def _conversation(
     store: ResponseStore, conversation_id: str, now: datetime
-) -> tuple[Sequence[Item], str]:
+) -> tuple[Sequence[Item], str, str]:
     conversation = store.conversations.find(conversation_id, now=now)
+    last = store.conversations.last_response(conversation_id, now=now)
     items = await store.conversations.context(conversation_id, now=now)
     if conversation is None or items is None:
         raise no_conversation(conversation_id)
-    return await _decoded(items), conversation.session
+    session = "" if last is None else conversation.session
+    return await _decoded(items), session, last or ""
 
 
 def no_conversation(conversation_id: str) -> NotFound:
@@ -105,8 +115,10 @@ def _decode(text: bytes) -> Item:
 
 
 async def _decoded(items: Sequence[StoredItem]) -> list[Item]:
+    """The items. A conversation that is full loses its oldest, maybe a call without its result."""
+
     def decode() -> list[Item]:
-        return [_decode(item.json) for item in items]
+        return with_their_calls([_decode(item.json) for item in items])
 
     if sum(len(item.json) for item in items) <= IN_LOOP:
         return decode()
@@ -205,13 +217,17 @@ def _halved(items: Sequence[Item]) -> list[Item]:
             break
         gone.add(number)
         wanted -= sizes[number]
+    return with_their_calls([item for number, item in enumerate(items) if number not in gone])
+
+
+def with_their_calls(items: Sequence[Item]) -> list[Item]:
+    """The items but for results of calls that are not among those before them."""
     kept: list[Item] = []
     asked: set[str | None] = {None}
-    for number, item in enumerate(items):
-        if number in gone or answers(item) not in asked:
-            continue
-        asked.add(asks(item))
-        kept.append(item)
+    for item in items:
+        if answers(item) in asked:
+            asked.add(asks(item))
+            kept.append(item)
     return kept
 
 

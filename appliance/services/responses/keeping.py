@@ -47,8 +47,15 @@ class Keeper:
 
     def require_room(self) -> None:
         """Raise what keeping the response would raise, before anything is spent on it."""
-        if self._run.asked.request.store:
-            self._store.require_room(self._run.asked.request.prompt_bytes)
+        request = self._run.asked.request
+        if request.store:
+            self._store.require_room(request.prompt_bytes)
+            self._store.require_place(
+                previous=request.previous_response_id,
+                conversation=request.conversation,
+                now=self._clock(),
+                limits=limits(self._tenant.config),
+            )
 
     async def begin(self) -> None:
         """Keep a response that will run in the background, with its first events."""
@@ -72,9 +79,11 @@ class Keeper:
         asked = run.asked
         if asked.request.background:
             await self._store.end(run.id, self._state(), now=self._clock())
+            if run.session:
+                self._store.note_session(run.id, run.session)
         elif asked.request.store:
             await self._add()
-        elif asked.memory is not None:
+        if asked.memory is not None and (not asked.request.store or self._continues_unstored):
             items = since_compaction([*run.context, *run.resolved.input, *run.writer.context])
             asked.memory.keep(run.id, items, await self._size(items))
         run.is_kept = True
@@ -83,6 +92,17 @@ class Keeper:
                 self._store.conversations.note_session(asked.request.conversation, run.session)
             await self._store.durable()
         await self._tenant.meter.durable()
+
+    @property
+    def _continues_unstored(self) -> bool:
+        """Whether only its connection knows what the response builds on, stored or not."""
+        asked = self._run.asked
+        previous = asked.request.previous_response_id
+        return (
+            asked.memory is not None
+            and previous is not None
+            and asked.memory.find(previous) is not None
+        )
 
     def broken_off(self) -> None:
         """Keep what there is of a run in the background that ended early, as far as that goes."""

@@ -15,7 +15,7 @@ from appliance.protocols.responses.writer import ResponseWriter
 from appliance.services.model_calls import ModelCalls, OpenCall
 from appliance.services.responses.answering import AgentAnswer, ModelAnswer, turn_of
 from appliance.services.responses.book import LiveResponse
-from appliance.services.responses.contexts import continued, no_response
+from appliance.services.responses.contexts import Continued, continued, no_response
 from appliance.services.responses.keeping import Keeper
 from appliance.services.responses.runs import (
     Asked,
@@ -77,9 +77,9 @@ class Responses:
         store = await tenant.responses()
         keeper = Keeper(tenant, store, run, clock=self._clock)
         try:
-            session = await self._prepare(store, run)
+            found = await self._prepare(store, run)
             keeper.require_room()
-            await self._give(tenant, caller, run, sink, keeper, session)
+            await self._give(tenant, caller, run, sink, keeper, found)
         except Exception as error:
             self._note_failure(run, error, caller)
             await keeper.failed()
@@ -96,14 +96,14 @@ class Responses:
         book.require_room(tenant.config.defaults.responses.max_background)
         store = await tenant.responses()
         keeper = Keeper(tenant, store, run, clock=self._clock)
-        session = await self._prepare(store, run)
+        found = await self._prepare(store, run)
         keeper.require_room()
         book.require_room(tenant.config.defaults.responses.max_background)
         run.writer.queued()
         body = msgspec.json.encode(run.writer.response())
         live = LiveResponse(run.id)
         book.add(live)
-        work = partial(self._go, tenant, caller, run, live, keeper, session)
+        work = partial(self._go, tenant, caller, run, live, keeper, found)
         try:
             await keeper.begin()
             live.started(tenant.start(work, caller=caller))
@@ -131,12 +131,12 @@ class Responses:
                 )
         self._calls.require(tenant, caller, model, agent=asked.agent)
 
-    async def _prepare(self, store: ResponseStore, run: ResponseRun) -> str:
-        """Find what the request continues; return the session of the agent that answered that."""
+    async def _prepare(self, store: ResponseStore, run: ResponseRun) -> Continued:
+        """Find what the request continues."""
         asked = run.asked
         found = await continued(store, asked.request, now=self._clock(), memory=asked.memory)
         run.request, run.context = found.request, found.context
-        return found.session
+        return found
 
     async def _give(
         self,
@@ -145,13 +145,13 @@ class Responses:
         run: ResponseRun,
         sink: ResponseSink,
         keeper: Keeper,
-        session: str,
+        found: Continued,
     ) -> None:
         if run.asked.agent is None:
             answer = ModelAnswer(self._calls, tenant, caller, run, sink, keeper.complete)
             await answer.give()
         else:
-            turn = await turn_of(tenant, run, session)
+            turn = await turn_of(tenant, run, found)
             await AgentAnswer(run, sink, keeper.complete).give(self._turns, tenant, caller, turn)
 
     async def _go(
@@ -161,14 +161,14 @@ class Responses:
         run: ResponseRun,
         live: LiveResponse,
         keeper: Keeper,
-        session: str,
+        found: Continued,
     ) -> None:
         """A run in the background: the tenant's work, which nobody waits for."""
         sink = _Background(live, keeper)
         patience = tenant.config.defaults.responses.background_timeout
         try:
             with trio.move_on_after(patience) as limit:
-                await self._give(tenant, caller, run, sink, keeper, session)
+                await self._give(tenant, caller, run, sink, keeper, found)
             if limit.cancelled_caught:
                 late = UpstreamTimeout(f"it was not complete after {patience:g} seconds")
                 self._break_off(run, live, keeper, late, caller)
@@ -200,7 +200,7 @@ class Responses:
 
     def _note_failure(self, run: ResponseRun, error: Exception, caller: Caller) -> None:
         run.told = told = self._describe(error, caller.request_id)
-        run.failure = run.writer.failed(
+        run.failure = run.unsent + run.writer.failed(
             code=told["code"] or "server_error",
             message=told["message"] or "",
             type=told["type"] or "server_error",

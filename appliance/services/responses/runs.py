@@ -82,6 +82,7 @@ class ResponseRun:
     request: ResponsesRequest | None = None  # with what it refers to in place
     session: str = ""  # of the agent, where that keeps the history
     has_begun: bool = False  # somebody was told of it
+    unsent: bytes = b""  # events that were written and wait until it is kept
     is_kept: bool = False  # it is complete and written down: nothing changes it any more
     failure: bytes = b""  # what to tell a stream that broke off
     told: Mapping[str, str | None] | None = None  # the error in it

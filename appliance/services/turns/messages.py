@@ -144,14 +144,27 @@ def holds_marks(conversation: Sequence[Mapping[str, object]]) -> bool:
     )
 
 
-def system_texts(chat: ChatRequest) -> list[str]:
-    """What the request says in the system's name."""
-    return [
-        text
-        for message in chat.messages()
-        if message.get("role") in {"system", "developer"}
-        and isinstance(text := message.get("content"), str)
-    ]
+def system_texts(chat: ChatRequest, *, field: str = "messages") -> list[str]:
+    """What the request says in the system's name, be it as one text or in parts.
+
+    Raises :exc:`InvalidRequest` of ``field`` for what is no text.
+    """
+    found: list[str] = []
+    for message in chat.messages():
+        if message.get("role") in {"system", "developer"}:
+            content = message.get("content")
+            parts = content if isinstance(content, list) else [content]
+            found += [_system_text(part, field) for part in parts if part is not None]
+    return [text for text in found if text]
+
+
+def _system_text(part: object, field: str) -> str:
+    match part:
+        case str():
+            return part
+        case {"type": "text", "text": str(text)}:
+            return text
+    raise InvalidRequest.at(field, "a system message holds texts only", "leave the rest out")
 
 
 def request_body(

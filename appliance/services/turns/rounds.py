@@ -15,6 +15,7 @@ from appliance.model.calls import Finished, FinishReason, ToolCallDelta
 from appliance.model.errors import (
     ApplianceError,
     ContextTooLong,
+    InvalidRequest,
     Kind,
     ProviderFailure,
     UpstreamFailed,
@@ -145,6 +146,9 @@ class Rounds:
             finished = await self._go_on()
         except ApplianceError as error:
             error.waited += record.waited
+            if (told := _in_callers_words(error, self._work.turn.field)) is not None:
+                told.waited = error.waited
+                raise told from error
             raise
         if record.call is not None:
             record.call.waited = record.waited
@@ -425,3 +429,12 @@ def added(one: TokenUsage | None, other: TokenUsage) -> TokenUsage:
         web_searches=one.web_searches + other.web_searches,
         estimated=one.estimated or other.estimated,
     )
+
+
+def _in_callers_words(error: ApplianceError, field: str) -> InvalidRequest | None:
+    """A refusal of a message, whose number in the whole conversation no caller knows."""
+    match error:
+        case InvalidRequest(fields=(first, *_)) if first.field.startswith("messages["):
+            if type(error) is InvalidRequest:
+                return InvalidRequest.at(field, first.reason, first.remedy, fault=first.fault)
+    return None

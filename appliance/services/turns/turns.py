@@ -166,7 +166,7 @@ class Turns:
             agent,
             offer=offer,
             depth=occasion.depth,
-            given=system_texts(turn.chat),
+            given=system_texts(turn.chat, field=turn.field),
         )
         but_run = None if resumption is None else resumption.supersedes
         if record.run is not None:

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from appliance.model.errors import InvalidRequest, NotFound
+from appliance.model.errors import MISSING, InvalidRequest, NotFound
 from appliance.model.tokens import Scope
 from appliance.protocols.responses.items import Item, input_items
 from appliance.protocols.responses.options import read_metadata
@@ -70,6 +70,8 @@ class ConversationsHandler:
             return
         members = await read_members(exchange)
         _refuse_unknown(members, "metadata")
+        if "metadata" not in members:
+            raise InvalidRequest.at("metadata", MISSING, "send null to have none")
         metadata = _metadata(members)
         runtime = await exchange.wake()
         work = partial(self.service.update, runtime, conversation_id, metadata)

@@ -12,6 +12,7 @@ import msgspec
 from appliance.model.errors import InvalidRequest, NotFound
 from appliance.model.ids import parse_agent_id
 from appliance.model.session_keys import DEFAULT_AGENT, SessionKey
+from appliance.model.session_scopes import user_key
 from appliance.model.tokens import Scope
 from appliance.protocols.json_body import parse_object
 from appliance.protocols.responses.request import ResponsesRequest
@@ -190,7 +191,7 @@ def session_named(
             raise InvalidRequest.at("x-openclaw-session-key", "is not UTF-8") from None
         return SessionKey.parse(text, tenant=tenant, agent=agent)
     if user:
-        return SessionKey.parse(f"openai-user:{user}", tenant=tenant, agent=agent, field="user")
+        return user_key(tenant, agent, user)
     return None
 
 

@@ -9,6 +9,7 @@ from appliance.model.calls import Delta, Finished
 from appliance.model.errors import InvalidRequest
 from appliance.model.ids import parse_agent_id
 from appliance.model.session_keys import DEFAULT_AGENT, SessionKey
+from appliance.model.session_scopes import user_key
 from appliance.protocols.answers import AnswerWriter
 from appliance.protocols.chat_request import ChatRequest
 from appliance.services.model_calls import OpenCall
@@ -42,9 +43,7 @@ def turn_of(exchange: Exchange, agent: str, request: ChatRequest) -> TurnRequest
     if session is not None:
         key = SessionKey.parse(_utf8(session), tenant=tenant, agent=agent)
     elif request.user:
-        key = SessionKey.parse(
-            f"openai-user:{request.user}", tenant=tenant, agent=agent, field="user"
-        )
+        key = user_key(tenant, agent, request.user)
     else:
         # Front ends ask for titles and the like beside the conversation;
         # without a name for it, nothing is remembered for the next request.

@@ -133,6 +133,11 @@ class Answer:
         await self._start(failure.status, headers, waited=failure.waited)
         await self._write(failure.body, more=False)
 
+    async def break_off(self, failure: Failure) -> None:
+        """As :meth:`fail`, unless the last of the answer was on its way."""
+        if not self._ended:
+            await self.fail(failure)
+
     async def wait_left(self) -> None:
         """Return when the client has left, or has stopped reading for too long."""
         while True:
@@ -154,7 +159,9 @@ class Answer:
             # Shielded: half a comment would spoil what the job writes next.
             with trio.move_on_after(_COMMENT_PATIENCE, shield=True):
                 if not self.begun:
-                    await self._start(200, _SSE, waited=0.0)
+                    # All that was quiet is taken for waiting: of the rest nobody knows yet.
+                    silence = trio.current_time() - self._last_write
+                    await self._start(200, _SSE, waited=silence)
                 await self._write(_COMMENT, more=True)
         finally:
             self._commenting.set()

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
+import trio
+
 from appliance.config.schema import GatewayConfig
 from appliance.model.callers import Caller
-from appliance.model.errors import MethodNotAllowed
+from appliance.model.errors import MethodNotAllowed, ShuttingDown
 from appliance.model.tokens import Scope
 from appliance.tenants.jobs import ClientLeft
 from appliance.tenants.runtime import TenantRuntime
@@ -20,11 +22,12 @@ from appliance.transports.callers import ACCEPTED_AT, Presented, read_headers
 from appliance.transports.chunks import CHUNKS
 from appliance.transports.raw.answers import Answer
 from appliance.transports.raw.call_headers import advised
-from appliance.transports.raw.failures import FailureForm, Header
+from appliance.transports.raw.failures import Failure, FailureForm, Header
 from appliance.transports.raw.limits import limit_headers
 from appliance.transports.raw.wishes import with_cache_control, with_wishes
 
 T = TypeVar("T")
+_LAST_WORDS = 1.0  # seconds to tell somebody who still waits that the gateway ends
 
 
 class Tenants(Protocol):
@@ -177,7 +180,16 @@ class RawRoute:
         except Exception as error:  # noqa: BLE001 - the edge: what nobody foresaw is logged by its form
             self._door.count_refusal(error)
             await exchange.know_limits()
-            await answer.fail(advised(self._form(error, answer.request_id), error))
+            await answer.fail(self._failure(error, answer))
+        except trio.Cancelled:
+            # The time to end has come before the end of this: what was done for it is settled.
+            ending = ShuttingDown("the gateway is shutting down")
+            with trio.move_on_after(_LAST_WORDS, shield=True), suppress(Exception):
+                await answer.break_off(self._failure(ending, answer))
+            raise
         finally:
             label = self._label if isinstance(self._label, str) else self._label(exchange.path)
             self._door.note(scope, exchange.caller, answer, route=label)
+
+    def _failure(self, error: Exception, answer: Answer) -> Failure:
+        return advised(self._form(error, answer.request_id), error)

@@ -24,12 +24,14 @@ def with_wishes(caller: Caller, headers: Iterable[Header]) -> Caller:
     Raises :exc:`InvalidRequest` for what cannot be understood: whoever
     attributes costs wants to know that they are.
     """
+    tags = []
     for name, value in headers:
         if name == TAGS:
-            caller = replace(caller, tags=_tags(value))
+            tags.append(value)
         elif name == CACHE:
             caller = replace(caller, cache=_cache(value))
-    return caller
+    # A list that is sent in several lines is one list (RFC 9110 §5.3).
+    return replace(caller, tags=_tags(b",".join(tags))) if tags else caller
 
 
 def with_cache_control(caller: Caller, headers: Iterable[Header]) -> Caller:

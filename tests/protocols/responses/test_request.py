@@ -38,6 +38,18 @@ def test_the_least_that_is_asked_means_the_usual() -> None:
     assert request.text == {"format": {"type": "text"}}
 
 
+def test_no_two_items_have_one_id() -> None:
+    said = {"role": "user", "id": "mine", "content": "a"}
+    reference = {"type": "item_reference", "id": "mine"}
+
+    items = parse(input=[said, {**said, "content": "b"}, reference]).input
+
+    first, second, third = [item["id"] for item in items]
+    assert (first, third) == ("mine", "mine")
+    assert second.startswith("msg_")
+    assert parse(input=[said]).input[0]["id"] == "mine"
+
+
 def test_null_is_as_good_as_missing() -> None:
     names = [
         "instructions", "previous_response_id", "conversation", "include", "tools", "tool_choice",

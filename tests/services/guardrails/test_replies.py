@@ -278,7 +278,7 @@ ANSWERS = st.tuples(SAID, SAID, SAID, GIVEN, GIVEN, st.randoms(use_true_random=F
 
 
 @given(ANSWERS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_however_an_answer_is_mixed_nothing_gets_through(answer: tuple[Any, ...]) -> None:
     *texts, chance = answer
     makers: list[Callable[[str], Delta]] = [

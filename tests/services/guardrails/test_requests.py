@@ -55,6 +55,8 @@ def guarded(**body: object) -> dict[str, object]:
             {"type": "tool_use", "id": "t", "name": "f", "input": {"name": "secret"}}]}]},
         {"messages": [{"role": "user", "content": [
             {"type": "tool_result", "tool_use_id": "t", "content": "secret"}]}]},
+        {"messages": [{"role": "assistant", "content": [{"type": "text", "text": "a", "citations": [
+            {"type": "char_location", "cited_text": "a secret", "document_title": "secret"}]}]}]},
         {"input": "a secret"},
         {"input": [{"type": "function_call_output", "call_id": "c", "output": "secret"}]},
         {"instructions": "secret"},
@@ -80,6 +82,8 @@ def test_every_text_is_looked_at(body: dict[str, object]) -> None:
         {"messages": [{"role": "tool", "tool_call_id": "secret", "content": "x"}]},
         {"input": [{"type": "image_generation_call", "id": "ig_1", "result": "secret"}]},
         {"model": "secret", "tool_choice": "secret", "reasoning_effort": "secret"},
+        {"messages": [{"role": "assistant", "content": [{"type": "text", "text": "a", "citations": [
+            {"type": "web_search_result_location", "encrypted_index": "secret"}]}]}]},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {
             "type": "secret", "properties": {"a": {"$ref": "#/secret"}}}}}]},
         {"messages": []},
@@ -398,7 +402,7 @@ BODIES = st.recursive(
 
 
 @given(value=BODIES, name=st.sampled_from(["messages", "input", "tools", "metadata", "x"]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_whatever_a_request_looks_like_looking_through_it_twice_finds_no_more(
     value: object, name: str
 ) -> None:

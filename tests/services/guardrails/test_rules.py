@@ -10,6 +10,7 @@ import pytest
 
 from appliance.config.loading import parse_config
 from appliance.config.overlay import check_overlay, effective
+from appliance.config.schema import GatewayConfig
 from appliance.model.errors import AdminOnlyKey, ConfigInvalid, GuardrailBlocked, InvalidRequest
 from appliance.services.guardrails.rules import Meetings, RuleBook
 from appliance.services.guardrails.windows import Watch
@@ -139,7 +140,7 @@ async def test_what_takes_long_is_looked_through_beside_the_loop(
 ) -> None:
     deny = json.dumps([f"word{number}" for number in range(patterns)])
     rule(tenant, f"{{name: pii, pii: [email], deny: {deny}, action: redact}}")
-    rules = RuleBook().find(tenant.config)
+    rules = RuleBook().find("acme", tenant.config)
     assert rules is not None
 
     met = Whereabouts("acme")
@@ -202,7 +203,7 @@ def test_a_tenant_cannot_switch_the_operators_rules_off() -> None:
     gateway = parse_config(CONFIG + "guardrails: [{name: theirs, pii: [card]}]\n", name="config")
     overlay = {"defaults": {"guardrails": [{"name": "own", "pii": ["email"]}]}, "guardrails": []}
 
-    rules = RuleBook().find(effective(gateway, overlay))
+    rules = RuleBook().find("acme", effective(gateway, overlay))
 
     assert rules is not None
     assert [detector.rule for detector in rules.request] == ["theirs", "own"]
@@ -211,7 +212,33 @@ def test_a_tenant_cannot_switch_the_operators_rules_off() -> None:
 
 
 def test_without_rules_there_is_nothing_to_do() -> None:
-    assert RuleBook().find(parse_config(CONFIG, name="config")) is None
+    assert RuleBook().find("acme", parse_config(CONFIG, name="config")) is None
+
+
+def test_rules_are_compiled_once_for_all_tenants_that_have_them() -> None:
+    book = RuleBook()
+    config = parse_config(CONFIG + "guardrails: [{name: r, pii: [email]}]\n", name="config")
+
+    assert book.find("acme", config) is book.find("globex", config)
+
+
+def test_of_a_tenant_that_keeps_changing_its_rules_only_the_latest_are_kept() -> None:
+    book = RuleBook()
+    gateway = parse_config(CONFIG, name="config")
+
+    def with_rule(word: str) -> GatewayConfig:
+        return effective(gateway, {"defaults": {"guardrails": [{"name": "own", "deny": [word]}]}})
+
+    first = with_rule("first")
+    others = book.find("globex", first)
+    for word in ("one", "two", "three"):
+        book.find("acme", with_rule(word))
+
+    assert len(book._known) == 2, "one for each tenant"
+    assert book.find("globex", first) is others
+
+    book.find("acme", gateway)
+    assert len(book._known) == 1, "it has no rules any more"
 
 
 @pytest.mark.parametrize(

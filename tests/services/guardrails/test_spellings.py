@@ -43,7 +43,7 @@ def spelled(text: Said) -> str:
 
 
 @given(OPENED, st.lists(st.integers(0, 5), max_size=60))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_nothing_is_lost_and_cutting_changes_nothing(text: str, sizes: Sequence[int]) -> None:
     whole = said(text)
     pieces, at = [], 0

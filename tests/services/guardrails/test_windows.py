@@ -96,7 +96,7 @@ def cut(text: str, sizes: list[int]) -> list[str]:
 
 @pytest.mark.parametrize("detectors", [PII, DENIED, [*PII, *DENIED]], ids=["pii", "deny", "both"])
 @given(text=TEXTS, sizes=st.lists(st.integers(0, 9), max_size=80))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_cutting_changes_nothing(detectors: list[Detector], text: str, sizes: list[int]) -> None:
     window = Window(detectors, ignore)
 
@@ -158,7 +158,7 @@ JSONS = st.recursive(
 
 
 @given(value=st.dictionaries(PIECES, JSONS, max_size=4) | st.lists(JSONS), is_ascii=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_json_stays_json(value: object, *, is_ascii: bool) -> None:
     text = json.dumps(value, ensure_ascii=is_ascii)
 

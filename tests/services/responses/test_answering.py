@@ -12,6 +12,7 @@ from appliance.model.session_keys import SessionKey
 from appliance.model.usage import TokenUsage
 from appliance.protocols.responses.writer import ResponseWriter
 from appliance.services.responses.answering import AgentAnswer, turn_of, without_paused
+from appliance.services.responses.contexts import Continued
 from appliance.services.responses.runs import Asked, ResponseRun
 from appliance.services.turns.requests import ToolActivity
 from appliance.services.turns.turns import Turns
@@ -33,7 +34,10 @@ def run(said: object = "hi", *, session: SessionKey | None = None, **more: Any) 
 
 
 async def turn(made: ResponseRun, continued: str = "") -> Any:
-    return await turn_of(_Tenant(), made, continued)  # type: ignore[arg-type]  # only its id is asked
+    """``continued`` is the session of what the request names."""
+    last = made.asked.request.previous_response_id or ""
+    found = Continued(request=made.asked.request, context=(), session=continued, last=last)
+    return await turn_of(_Tenant(), made, found)  # type: ignore[arg-type]  # only its id is asked
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,21 @@ async def test_a_turn_follows_that_of_the_response_it_continues() -> None:
     assert (before.max_tool_calls, before.field) == (3, "input")
     assert before.follows is named.follows is apart.follows is None
     assert (after.keeps_history, apart.keeps_history) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [
+        ({"include": ["message.output_text.logprobs"]}, "include"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+    ],
+)
+async def test_an_agent_gives_no_log_probabilities(wish: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await turn(run(**wish))
+
+    assert refused.value.fields[0].field == field
+    await turn(run(top_logprobs=0))
 
 
 def test_what_a_waiting_turn_did_itself_is_left_to_it() -> None:

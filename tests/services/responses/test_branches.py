@@ -8,6 +8,8 @@ import msgspec
 import pytest
 import trio
 
+from appliance.services.responses.conversations import ConversationService
+from appliance.storage.response_rows import PageOf
 from tests.fakes.providers import FakeReply
 from tests.services.responding import House, open_house
 
@@ -89,3 +91,82 @@ async def test_a_session_that_was_deleted_is_read_from_the_chain(house: House) -
     await ask(house, "SECOND", first)
 
     assert read(house) == ["FIRST", "ok", "SECOND"]
+
+
+async def test_what_ran_in_the_background_goes_on_in_its_session(house: House) -> None:
+    first = await house.start("FIRST", **AGENT)
+    live = house.tenant.state.responses.find(first)
+    if live is not None:
+        await live.ended.wait()
+
+    await ask(house, "SECOND", first)
+
+    assert read(house) == ["FIRST", "ok", "SECOND"]
+    assert sessions(house) == 1
+
+
+# Conversations
+
+
+async def begin(house: House) -> str:
+    made = await ConversationService(clock=house.clock).create(house.tenant, (), {})
+    return made.id
+
+
+async def test_a_conversation_goes_on_in_one_session(house: House) -> None:
+    talk = await begin(house)
+
+    for said in ("FIRST", "SECOND", "THIRD"):
+        await ask(house, said, conversation=talk)
+
+    assert read(house) == ["FIRST", "ok", "SECOND", "ok", "THIRD"]
+    assert sessions(house) == 1
+
+
+async def test_what_others_said_in_a_conversation_is_read_by_its_agent(house: House) -> None:
+    talk = await begin(house)
+    await ask(house, "FIRST", conversation=talk)
+    await house.answer("BY A MODEL", conversation=talk)
+    await ask(house, "SECOND", conversation=talk)
+
+    assert read(house) == ["FIRST", "ok", "BY A MODEL", "ok", "SECOND"]
+
+
+async def test_what_branches_off_a_conversation_is_not_read_there(house: House) -> None:
+    talk = await begin(house)
+    first = await ask(house, "FIRST", conversation=talk)
+    await ask(house, "ELSEWHERE", first)
+
+    await ask(house, "SECOND", conversation=talk)
+    await ask(house, "THIRD", conversation=talk)
+
+    assert read(house) == ["FIRST", "ok", "SECOND", "ok", "THIRD"]
+
+
+async def test_what_was_deleted_from_a_conversation_is_not_read_any_more(house: House) -> None:
+    talk = await begin(house)
+    service = ConversationService(clock=house.clock)
+    await ask(house, "SECRET", conversation=talk)
+    await ask(house, "FIRST", conversation=talk)
+    page = await service.items(house.tenant, talk, PageOf(newest_first=False))
+    await service.delete_item(house.tenant, talk, page.items[0].id)
+
+    second = await ask(house, "SECOND", conversation=talk)
+    await ask(house, "THIRD", conversation=talk)
+
+    assert read(house) == ["ok", "FIRST", "ok", "SECOND", "ok", "THIRD"]
+    await ask(house, "APART", second)
+    assert read(house) == ["ok", "FIRST", "ok", "SECOND", "ok", "APART"]
+
+
+async def test_a_branch_does_not_read_what_was_deleted_from_its_conversation(house: House) -> None:
+    talk = await begin(house)
+    service = ConversationService(clock=house.clock)
+    await ask(house, "SECRET", conversation=talk)
+    first = await ask(house, "FIRST", conversation=talk)
+    page = await service.items(house.tenant, talk, PageOf(newest_first=False))
+    await service.delete_item(house.tenant, talk, page.items[0].id)
+
+    await ask(house, "APART", first)
+
+    assert read(house) == ["ok", "FIRST", "ok", "APART"]

@@ -17,6 +17,7 @@ from appliance.services.responses.contexts import (
     since_compaction,
     upstream_body,
 )
+from appliance.services.responses.conversations import ConversationService
 from appliance.services.responses.runs import PreviousResponseNotFound
 from tests.services.responding import Endless, open_house, request
 
@@ -105,6 +106,20 @@ def test_half_goes_each_time_until_nothing_can() -> None:
     left = [len(shorter_.input) for shorter_, _ in shorter(request(lines), ())]
 
     assert left == [32, 16, 8, 4, 2, 1]
+
+
+async def test_a_conversation_that_lost_a_call_goes_on_without_its_result(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        items = request([result("gone"), call("a"), result("a"), said("hi")]).input
+        service = ConversationService(clock=house.clock)
+        made = await service.create(house.tenant, items, {})
+
+        found = await continued(
+            house.tenant.found, request("and", conversation=made.id), now=house.clock()
+        )
+
+    assert found.context == [*items[1:]]
+    check_calls(found.context)
 
 
 def test_the_last_results_stay_with_their_calls() -> None:

@@ -14,6 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from appliance.config.loading import parse_config
 from appliance.model.calls import Delta
 from appliance.model.errors import (
     ContextTooLong,
@@ -36,7 +37,7 @@ from appliance.storage.response_rows import PageOf, ResponseStatus
 from appliance.storage.responses import ResponseStore
 from tests.fakes.cancelling import each_cancellation
 from tests.fakes.providers import FakeReply
-from tests.fakes.tenants import CALLER
+from tests.fakes.tenants import CALLER, CONFIG
 from tests.services.responding import (
     ClientLeft,
     Endless,
@@ -44,6 +45,7 @@ from tests.services.responding import (
     House,
     allow_tools,
     open_house,
+    request,
 )
 
 
@@ -105,6 +107,41 @@ async def test_what_a_connection_remembers_can_be_continued(house: House) -> Non
     assert [item["content"][0]["text"] for item in house.asked()] == ["one", "Hello there", "two"]
 
 
+async def test_a_branch_of_a_conversation_reads_what_was_before_it(house: House) -> None:
+    service = ConversationService(clock=house.clock)
+    begun = request([{"role": "user", "content": "zero"}]).input
+    talk = (await service.create(house.tenant, begun, {})).id
+    await house.answer("one", conversation=talk)
+    second = await house.answer("two", conversation=talk)
+    await house.answer("three", conversation=talk)
+
+    branch = await house.answer("apart", previous_response_id=second["id"])
+    await house.answer("further", previous_response_id=branch["id"])
+
+    said = [item["content"][0]["text"] for item in house.asked() if item["role"] == "user"]
+    assert said == ["zero", "one", "two", "apart", "further"]
+    await service.delete(house.tenant, talk)
+    for each in (second, branch):
+        with pytest.raises(PreviousResponseNotFound):
+            await house.answer("gone", previous_response_id=each["id"])
+
+
+async def test_what_is_stored_and_builds_on_what_is_not_goes_on_where_that_is_known(
+    house: House,
+) -> None:
+    memory = ChainMemory()
+    previous = None
+    for said, stores in (("one", False), ("two", True), ("three", True)):
+        run = house.run(said, store=stores, memory=memory, previous_response_id=previous)
+        await house.service.answer(house.tenant, CALLER, run, FakeSink())
+        previous = run.id
+
+    read = [item["content"][0]["text"] for item in house.asked()]
+    assert read == ["one", "Hello there", "two", "Hello there", "three"]
+    with pytest.raises(PreviousResponseNotFound):
+        await house.answer("four", previous_response_id=previous)
+
+
 async def test_a_failure_on_the_way_is_told_kept_and_settled(tmp_path: Path) -> None:
     async with open_house(tmp_path, FakeReply(failure=UpstreamFailed("it broke"))) as house:
         sink = FakeSink()
@@ -145,8 +182,28 @@ async def test_a_disk_that_is_full_in_the_end_is_a_failure(
         await house.service.answer(house.tenant, CALLER, run, sink)
 
     assert "finish" not in sink.told
-    assert b"response.failed" in run.failure
+    sink.body += run.failure
+    kinds = [event["type"] for event in sink.events]
+    assert kinds[-3:] == ["response.output_item.done", "error", "response.failed"]
+    assert "response.completed" not in kinds, "nothing is complete that was not kept"
+    assert [event["sequence_number"] for event in sink.events] == list(range(len(kinds)))
+    assert sink.events[-1]["response"]["completed_at"] is None
     house.tenant.assert_settled()
+
+
+async def test_what_could_not_be_kept_is_not_asked_for(house: House) -> None:
+    text = CONFIG.replace("defaults:", "defaults:\n  responses: {max_stored: 2}")
+    house.tenant.config = parse_config(text, name="config")
+    first = await house.answer("one")
+    second = await house.answer("two", previous_response_id=first["id"])
+
+    with pytest.raises(QuotaExceeded):
+        await house.answer("three", previous_response_id=second["id"])
+    with pytest.raises(QuotaExceeded):
+        await house.start("three", previous_response_id=second["id"])
+
+    assert len(house.stub.calls) == 2
+    assert (await house.answer("another"))["status"] == "completed", "the oldest went for it"
 
 
 async def test_without_room_nobody_is_asked(house: House) -> None:

@@ -19,6 +19,7 @@ from appliance.services.turns.messages import (
     request_body,
     results_for_model,
     said_by_model,
+    system_texts,
     trimmed,
     unique_ids,
 )
@@ -183,3 +184,36 @@ def test_an_agent_refuses_by_name_what_it_cannot_honour(name: str, value: Any) -
         refuse_unsupported(asking(**{name: value}))
 
     assert field_of(caught.value) == name
+
+
+def spoken(content: object) -> ChatRequest:
+    messages = [{"role": "system", "content": content}, USER, {"role": "developer", "content": "Z"}]
+    return ChatRequest.parse(
+        msgspec.json.encode({"model": "openclaw", "messages": messages}), limit_bytes=10_000
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ("A", ["A", "Z"]),
+        ([{"type": "text", "text": "A"}], ["A", "Z"]),
+        (
+            [{"type": "text", "text": "A", "cache_control": {}}, {"type": "text", "text": "B"}],
+            ["A", "B", "Z"],
+        ),
+        ("", ["Z"]),
+        ([], ["Z"]),
+        (None, ["Z"]),
+    ],
+)
+def test_what_the_system_says_is_heard_in_any_form(content: object, texts: list[str]) -> None:
+    assert system_texts(spoken(content)) == texts
+
+
+@pytest.mark.parametrize("part", [{"type": "image_url", "image_url": {"url": "x"}}, 3, {}])
+def test_a_system_that_does_not_speak_is_refused(part: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        system_texts(spoken([part]), field="input")
+
+    assert refused.value.fields[0].field == "input"

@@ -53,12 +53,12 @@ def client() -> Client:
     return Client()
 
 
-def answer_to(client: Client, *, streams: bool) -> Answer:
+def answer_to(client: Client, *, streams: bool, received_at: float = 0.0) -> Answer:
     return Answer(
         client.send,
         client.receive,
         request_id="req_1",
-        received_at=0.0,
+        received_at=received_at,
         streams=streams,
         keep_alive=KEEP_ALIVE,
         send_timeout=SEND_TIMEOUT,
@@ -170,6 +170,20 @@ async def test_a_provider_that_thinks_long_does_not_let_the_connection_idle_out(
     await answer.finish(CALL, b"data: [DONE]\n\n")
 
     assert client.body == b": keep-alive\n\ndata: 1\n\ndata: [DONE]\n\n"
+    client.left.set()
+
+
+async def test_the_silence_before_a_comment_is_not_the_gateways(
+    client: Client, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    # By the clock that was not jumped, too, it was as long ago.
+    answer = answer_to(client, streams=True, received_at=perf_counter() - KEEP_ALIVE)
+    nursery.start_soon(answer.wait_left)
+
+    await trio.sleep(KEEP_ALIVE + 1)
+
+    assert client.body == b": keep-alive\n\n"
+    assert float(client.header(b"x-openclaw-overhead-ms")) < KEEP_ALIVE * 1000 / 2
     client.left.set()
 
 

@@ -1,5 +1,6 @@
 """One request to a raw route: let in, read, done in the tenant, answered whatever happens."""
 
+import math
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, cast
@@ -7,6 +8,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 import trio
+from trio.testing import MockClock
 
 from appliance.config.schema import GatewayConfig
 from appliance.model.callers import ActorKind, Caller
@@ -79,7 +81,12 @@ class Asked:
 
 
 async def ask(
-    handle: Any, *, caller: Caller | Exception | None = None, body: bytes = b"{}", **scope: Any
+    handle: Any,
+    *,
+    caller: Caller | Exception | None = None,
+    body: bytes = b"{}",
+    patience: float = math.inf,
+    **scope: Any,
 ) -> Asked:
     door = FakeDoor(caller or tenant(Scope.FULL))
     messages: list[dict[str, Any]] = []
@@ -94,10 +101,12 @@ async def ask(
 
     route = RawRoute(handle, door=door, tenants=FakeTenants(), form=failure_of, label="/x/{id}")
     given = {"method": "POST", "path": "/x/secret", "headers": [], ACCEPTED_AT: perf_counter()}
-    await route({**given, **scope}, receive, send)
+    with trio.move_on_after(patience):
+        await route({**given, **scope}, receive, send)
     if not messages:
         return Asked(0, {}, b"", door)
-    return Asked(messages[0]["status"], dict(messages[0]["headers"]), messages[1]["body"], door)
+    said = b"".join(message["body"] for message in messages[1:])
+    return Asked(messages[0]["status"], dict(messages[0]["headers"]), said, door)
 
 
 def code_of(asked: Asked) -> object:
@@ -199,6 +208,46 @@ async def test_who_left_gets_no_answer_and_is_noted() -> None:
 
     assert asked.status == 0
     assert asked.door.noted == [("/x/{id}", None, 0)]
+
+
+async def test_who_still_waits_when_the_gateway_ends_is_told(autojump_clock: MockClock) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await trio.sleep_forever()
+
+    asked = await ask(handle, patience=5)
+
+    assert (asked.status, code_of(asked)) == (503, "shutting_down")
+    assert asked.headers[b"x-request-id"]
+    assert asked.headers[b"x-should-retry"] == b"true"
+    assert asked.door.noted == [("/x/{id}", None, 503)]
+
+
+async def test_a_stream_that_the_gateways_end_breaks_off_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        exchange.answer.streams = True
+        await exchange.answer.open_stream()
+        await exchange.answer.send(b"data: 1\n\n")
+        await trio.sleep_forever()
+
+    asked = await ask(handle, patience=5)
+
+    first, failure, last = asked.body.split(b"\n\n", 2)
+    assert (asked.status, first, last) == (200, b"data: 1", b"data: [DONE]\n\n")
+    assert b'"code":"shutting_down"' in failure
+
+
+async def test_an_answer_that_was_given_stays_as_it_was_when_the_gateway_ends(
+    autojump_clock: MockClock,
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.answer.whole(b"{}")
+        await trio.sleep_forever()
+
+    asked = await ask(handle, patience=5)
+
+    assert (asked.status, asked.body) == (200, b"{}")
 
 
 async def test_the_last_of_several_headers_counts() -> None:

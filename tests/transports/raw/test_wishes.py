@@ -20,6 +20,14 @@ def test_tags_are_read_and_put_in_order() -> None:
     assert caller.tags == ("project=a.b:c-d_1", "team=red")
 
 
+def test_tags_in_several_lines_are_one_list() -> None:
+    caller = with_wishes(CALLER, [(b"x-openclaw-tags", b"team=red"), (b"x-openclaw-tags", b"a=b")])
+
+    assert caller.tags == ("a=b", "team=red")
+    with pytest.raises(InvalidRequest, match="twice"):
+        with_wishes(CALLER, [(b"x-openclaw-tags", b"a=b")] * 2)
+
+
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
