@@ -7,6 +7,7 @@ import trio
 
 from appliance.tenants.directory import Supervisor
 from tests.gateway.conftest import Gateway, Tenant, said
+from tests.gateway.responding import numbers, read_events
 
 
 @pytest.mark.parametrize("drain_timeout", [1])
@@ -35,3 +36,26 @@ async def test_what_runs_is_given_the_time_once_whoever_waits_for_it(
             await drains.wait()
 
     assert given[0] < drain_timeout / 2, "the stream had all of it"
+
+
+@pytest.mark.parametrize("drain_timeout", [0.1])
+async def test_a_response_that_is_broken_off_says_so_in_its_own_events(
+    gateway: Gateway, acme: Tenant
+) -> None:
+    text = ""
+    async with gateway.http.stream(
+        "POST",
+        "/v1/responses",
+        json={"model": "stub/fault-hang", "input": "hi", "stream": True},
+        headers=gateway.headers(acme.token),
+    ) as response:
+        with trio.fail_after(60):
+            async for more in response.aiter_text():
+                if "output_text.delta" in more and "output_text.delta" not in text:
+                    signal.raise_signal(signal.SIGTERM)
+                text += more
+    events = read_events(text)
+
+    assert numbers(events) == list(range(len(events)))
+    assert [event["type"] for event in events[-2:]] == ["error", "response.failed"]
+    assert events[-1]["response"]["error"]["code"] == "shutting_down"

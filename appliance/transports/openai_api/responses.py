@@ -20,12 +20,11 @@ from appliance.protocols.responses.writer import DONE
 from appliance.services.responses.compaction import Compaction
 from appliance.services.responses.responses import Responses
 from appliance.services.responses.runs import Asked, ResponseRun
-from appliance.tenants.jobs import ClientLeft
-from appliance.transports.bodies import ClientGone, off_the_loop
+from appliance.transports.bodies import off_the_loop
 from appliance.transports.openai_api.failures import failure_of
 from appliance.transports.problems import find_expected
 from appliance.transports.raw.agents import AGENT_HEADER, SESSION_HEADER, agent_of
-from appliance.transports.raw.call_headers import ESTIMATED, advised, settled_headers
+from appliance.transports.raw.call_headers import ESTIMATED, settled_headers
 from appliance.transports.raw.exchange import Exchange
 from appliance.transports.raw.failures import Failure
 
@@ -69,15 +68,10 @@ class ResponsesHandler:
                 await exchange.answer.whole(queued)
             return
         exchange.answer.streams = request.stream
-        work = partial(self.responses.answer, runtime, caller, run, exchange.answer)
-        try:
-            await exchange.perform(work)
-        except (ClientGone, ClientLeft):
-            raise
-        except Exception as error:  # noqa: BLE001 - the edge: it is told in the words of this stream
-            exchange.door.count_refusal(error)
-            failure = failure_in(run, error, exchange.answer.request_id)
-            await exchange.answer.fail(advised(failure, error))
+        exchange.form = partial(failure_in, run)
+        await exchange.perform(
+            partial(self.responses.answer, runtime, caller, run, exchange.answer)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +133,7 @@ async def follow(exchange: Exchange, responses: Responses, response_id: str, *, 
     await exchange.perform(tell)
 
 
-def failure_in(run: ResponseRun, error: Exception, request_id: str) -> Failure:
+def failure_in(run: ResponseRun, error: BaseException, request_id: str) -> Failure:
     """``error`` as it is told, also where the stream has begun."""
     if run.told is not None and find_expected(error) is None:
         # Logged with its reference already.

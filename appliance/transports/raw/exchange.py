@@ -50,6 +50,7 @@ class Exchange:
     """One request under way. ``caller`` and ``runtime`` are there once they are asked for.
 
     ``more_headers`` are what a route's API tells with every answer, besides the limits.
+    ``form`` says how this one tells of failures; None as its route does.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Exchange:
         self.runtime: TenantRuntime | None = None
         self._was_woken = False
         self.more_headers: Callable[[], Sequence[Header]] = tuple
+        self.form: FailureForm | None = None
         self._receive = receive
         self._tenants = tenants
         server = door.config.server
@@ -180,16 +182,17 @@ class RawRoute:
         except Exception as error:  # noqa: BLE001 - the edge: what nobody foresaw is logged by its form
             self._door.count_refusal(error)
             await exchange.know_limits()
-            await answer.fail(self._failure(error, answer))
+            await answer.fail(self._failure(error, exchange))
         except trio.Cancelled:
             # The time to end has come before the end of this: what was done for it is settled.
             ending = ShuttingDown("the gateway is shutting down")
             with trio.move_on_after(_LAST_WORDS, shield=True), suppress(Exception):
-                await answer.break_off(self._failure(ending, answer))
+                await answer.break_off(self._failure(ending, exchange))
             raise
         finally:
             label = self._label if isinstance(self._label, str) else self._label(exchange.path)
             self._door.note(scope, exchange.caller, answer, route=label)
 
-    def _failure(self, error: Exception, answer: Answer) -> Failure:
-        return advised(self._form(error, answer.request_id), error)
+    def _failure(self, error: Exception, exchange: Exchange) -> Failure:
+        form = exchange.form or self._form
+        return advised(form(error, exchange.answer.request_id), error)
