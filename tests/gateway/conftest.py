@@ -171,19 +171,18 @@ async def gateway(
     drain_timeout: float,
 ) -> AsyncIterator[Gateway]:
     setup = setup_in(tmp_path, stub_port=stub_port, websocket=websocket_limits, drain=drain_timeout)
-    started: list[Started] = []
-    ready = trio.Event()
-
-    async def when_started(what: Started) -> None:
-        started.append(what)
-        ready.set()
-
-    nursery.start_soon(partial(run_gateway, setup, when_started=when_started))
-    with trio.fail_after(60):
-        await ready.wait()
-    gateway = Gateway(started[0].url, tmp_path, started[0].tenants)
+    gateway = await started(setup, tmp_path, nursery)
     async with gateway.http:
         yield gateway
+
+
+async def started(setup: Setup, home: Path, nursery: trio.Nursery) -> Gateway:
+    """A gateway that runs in ``nursery`` until the end of the test."""
+    news, running = trio.open_memory_channel[Started](1)
+    nursery.start_soon(partial(run_gateway, setup, when_started=news.send))
+    with trio.fail_after(60):
+        what = await running.receive()
+    return Gateway(what.url, home, what.tenants)
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """Searches and sound that the operator gave a price: asked of the provider, counted and billed."""
 
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from appliance.cli.gateway import Started, run_gateway
-from tests.gateway.conftest import Gateway, Tenant, setup_in
+from tests.gateway.conftest import Gateway, Tenant, setup_in, started
 from tests.stub_provider import server
 from tests.stub_provider.asked import Request
 from tests.stub_provider.frames import Answer, encode, sse
@@ -88,17 +86,7 @@ async def gateway(stub_port: int, tmp_path: Path, nursery: trio.Nursery) -> Asyn
     config = tmp_path / "config.yaml"
     assert PLAIN in config.read_text()
     config.write_text(config.read_text().replace(PLAIN, RATES))
-    started: list[Started] = []
-    ready = trio.Event()
-
-    async def when_started(what: Started) -> None:
-        started.append(what)
-        ready.set()
-
-    nursery.start_soon(partial(run_gateway, setup, when_started=when_started))
-    with trio.fail_after(60):
-        await ready.wait()
-    gateway = Gateway(started[0].url, tmp_path)
+    gateway = await started(setup, tmp_path, nursery)
     async with gateway.http:
         yield gateway
 

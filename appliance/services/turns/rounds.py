@@ -433,8 +433,9 @@ def added(one: TokenUsage | None, other: TokenUsage) -> TokenUsage:
 
 def _in_callers_words(error: ApplianceError, field: str) -> InvalidRequest | None:
     """A refusal of a message, whose number in the whole conversation no caller knows."""
-    match error:
-        case InvalidRequest(fields=(first, *_)) if first.field.startswith("messages["):
-            if type(error) is InvalidRequest:
-                return InvalidRequest.at(field, first.reason, first.remedy, fault=first.fault)
-    return None
+    if type(error) is not InvalidRequest or not error.fields:
+        return None
+    first = error.fields[0]
+    if not first.field.startswith("messages["):
+        return None
+    return InvalidRequest.at(field, first.reason, first.remedy, fault=first.fault)
